@@ -1,0 +1,125 @@
+"""attribute(): preprocessed tensors and a method's name to an Attribution."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whence.errors import PictureError
+from whence.models.classifier import Classifier
+from whence.models.session import Session, chunk_size, move, opened
+from whence.models.targets import TargetSpec, per_picture
+from whence.registry import METHODS, MethodFacts
+from whence.results import Answer, Attribution, concatenated
+
+NO_EVIDENCE = "no evidence: the score does not change with what this method looks at, and the map is zero"
+CLASS_AGNOSTIC = "this method gives the same map for every class"
+
+
+def attribute(
+    model: Classifier,
+    x: Float[Tensor, "b c h w"],
+    method: str,
+    *,
+    target: TargetSpec | list[TargetSpec] | Tensor = None,
+    **options: object,
+) -> Attribution:
+    """Explain a batch of preprocessed inputs by one method.
+
+    Parameters
+    ----------
+    model
+        A Classifier, or any module that returns logits.
+    x
+        [B, C, H, W], as the model takes it; moved to the model's device and type.
+    method
+        A name that ``whence.methods.names()`` lists.
+    target
+        None for each picture's top class, a class number, a label, a contrast ``"a - b"``, ``"probability:a"``, a
+        callable from the model's output to [B], or a list with one of these per picture.
+    options
+        The method's own.
+
+    Raises
+    ------
+    WhenceError
+        An unknown method, option, layer or target; NaN or infinity anywhere; an input that the model cannot take.
+    """
+    return attribute_all(model, x, method, [target], options)[0]
+
+
+def attribute_all(
+    model: Classifier,
+    x: Float[Tensor, "b c h w"],
+    method: str,
+    wanted: Sequence[TargetSpec | list[TargetSpec] | Tensor],
+    options: Mapping[str, object],
+    names: Sequence[str] | None = None,
+) -> list[Attribution]:
+    """Explain a batch for several targets, which share its forward passes; ``names`` are for errors."""
+    facts = METHODS.facts(method)
+    chosen = facts.checked(options)
+    classifier = model if isinstance(model, Classifier) else Classifier(model)
+    _check_input(x)
+    moved = move(classifier, x)
+    names = names or [f"picture {i} of the batch" for i in range(len(x))]
+    targets = [per_picture(target, len(x)) for target in wanted]
+    pieces: list[list[Attribution]] = [[] for _ in targets]
+    for start in range(0, len(x), chunk_size(x)):
+        part = slice(start, start + chunk_size(x))
+        seed = chosen.get("seed", 0)
+        with opened(classifier, names=names[part], seed=int(str(seed)), sharing=len(targets) > 1) as session:
+            session.finite(moved[part], "the input")
+            for piece, target in zip(pieces, targets, strict=True):
+                piece.append(_attributed(session, facts, moved[part], target[part], chosen))
+    return [concatenated(piece) for piece in pieces]
+
+
+def _check_input(x: Any) -> None:  # noqa: ANN401  (what a user gives may be anything)
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise PictureError(
+            f"attribute takes a floating tensor [B, C, H, W], not {found}: whence.explain takes pictures"
+        )
+    if x.ndim != 4 or 0 in x.shape:
+        raise PictureError(f"attribute takes a batch [B, C, H, W] with at least one picture, not {list(x.shape)}")
+
+
+def _attributed(
+    session: Session, facts: MethodFacts, x: Tensor, target: list[TargetSpec], options: Mapping[str, object]
+) -> Attribution:
+    """Run the method on one chunk, and check and complete what it returned."""
+    before, started = session.passes, time.perf_counter()
+    answer: Answer = facts.function(session, x, target, **options)
+    given = {f.name: getattr(answer, f.name) for f in fields(answer) if f.name not in ("score", "notes", "values")}
+    values = answer.values.detach()
+    values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+    session.finite(values, f"the map of {facts.name}")
+    return Attribution(
+        method=facts.name,
+        options=options,
+        values=values,
+        target=answer.score.index.cpu(),
+        score=answer.score.value.detach(),
+        passes=session.passes - before,
+        input_size=tuple(x.shape[2:]),
+        notes=_notes(facts, values, answer),
+        reduce=facts.reduce,
+        show=facts.show,
+        seconds=time.perf_counter() - started,
+        **given,
+    )
+
+
+def _notes(facts: MethodFacts, values: Tensor, answer: Answer) -> tuple[tuple[str, ...], ...]:
+    """Return each picture's sentences: the method's own, and what holds for every method."""
+    own = answer.notes or ((),) * len(values)
+    agnostic = (CLASS_AGNOSTIC,) if facts.class_agnostic else ()
+    silent = ~(values != 0).flatten(1).any(1)
+    return tuple(
+        (*notes, *agnostic, *((NO_EVIDENCE,) if nothing else ())) for notes, nothing in zip(own, silent, strict=True)
+    )

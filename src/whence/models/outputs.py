@@ -1,0 +1,34 @@
+"""Logits, whatever a module returns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whence.errors import ModelError
+
+
+def logits_of(output: Any) -> Float[Tensor, "b k"]:  # noqa: ANN401  (modules return anything)
+    """Return the logits [B, K] in what a classifier returned: a tensor, a tuple, a dict or a ModelOutput.
+
+    Raises
+    ------
+    ModelError
+        There are none.
+    """
+    logits = output
+    if hasattr(logits, "logits"):
+        logits = logits.logits
+    elif isinstance(logits, Mapping):
+        logits = next((logits[key] for key in ("logits", "out", *logits) if key in logits), None)
+    elif isinstance(logits, list | tuple):
+        logits = next((item for item in logits if isinstance(item, Tensor)), None)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
+        raise ModelError(
+            f"the model returned {found} where logits [batch, classes] are expected: "
+            "give target= a function from the model's output to one number a picture"
+        )
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

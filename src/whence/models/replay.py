@@ -1,0 +1,274 @@
+"""Run only what comes after a layer, on other activations, many at a time.
+
+One recording pass keeps what every module returned that had finished before the layer ran and stands inside no other
+such module: the frontier. In a replay these modules return their records, the layer returns the given activation, and
+everything after it runs for real. Where the records cannot be taken apart picture by picture, or a self-check against
+full runs fails, full runs take the replays' place, with the same result.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from whence.errors import LayerError, WhenceError
+from whence.models.taps import Call, Forward, find, forwards, main_leaf, recorded, replaced
+
+# How far, relative to the largest output, a replay may be from the full run of the same activation.
+_TOLERANCE = 1e-4
+
+
+class _Key(NamedTuple):
+    module: nn.Module
+    count: int
+
+
+class _Done(NamedTuple):
+    """A finished call: the leaves of what it returned, their versions then, their structure, the calls inside it."""
+
+    leaves: list[Any]
+    versions: list[int]
+    structure: Any
+    inner: Counter[nn.Module]
+
+
+@dataclass
+class _Open:
+    """A call that has not returned yet, and what has finished inside it."""
+
+    key: _Key
+    inner: Counter[nn.Module] = field(default_factory=Counter)
+    done: dict[_Key, _Done] = field(default_factory=dict)
+
+
+class _Reached(BaseException):
+    """Ends a recording once the layer has returned; no model's own handler may catch it."""
+
+
+Frontier = dict[_Key, _Done]
+
+
+def _versions(leaves: list[Any]) -> list[int]:
+    """Return how often each tensor was written to."""
+    return [leaf._version for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _record(
+    module: nn.Module, target: _Key, run: Callable[[], Any], copied: Collection[_Key] = (), to_the_end: bool = False
+) -> Frontier:
+    """Return the frontier and, under the target's own key, what the layer returned."""
+    counts: Counter[nn.Module] = Counter()
+    stack = [_Open(_Key(module, 0))]
+    frontier: Frontier = {}
+
+    def finish(opened: _Open, output: Any) -> None:  # noqa: ANN401
+        leaves, structure = tree_flatten(output)
+        if opened.key in copied:
+            leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        opened.inner[opened.key.module] += 1
+        stack[-1].inner += opened.inner
+        stack[-1].done[opened.key] = _Done(leaves, _versions(leaves), structure, opened.inner)
+        if opened.key == target:
+            for unfinished in stack:
+                frontier.update(unfinished.done)
+            if not to_the_end:
+                raise _Reached
+
+    def wrap(submodule: nn.Module, forward: Forward) -> Forward:
+        def recording(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if frontier:
+                return forward(*args, **kwargs)
+            opened = _Open(_Key(submodule, counts[submodule]))
+            counts[submodule] += 1
+            stack.append(opened)
+            output = forward(*args, **kwargs)
+            stack.remove(opened)
+            if not frontier:
+                finish(opened, output)
+            return output
+
+        return recording
+
+    try:
+        with forwards(module, wrap):
+            run()
+    except _Reached:
+        return frontier
+    if not frontier:
+        raise LayerError("it never ran for this input")
+    return frontier
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Where the batch lies in a recorded tensor, and how many slices a picture has there (windows have several)."""
+
+    axis: int
+    each: int
+
+
+def _axis(one: Any, two: Any) -> _Axis | None:  # noqa: ANN401
+    """Compare a tensor recorded for one picture with that for two; None where it does not depend on the batch."""
+    if not isinstance(one, Tensor) or one.shape == two.shape:
+        return None
+    differing = [i for i, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b]
+    if len(differing) != 1 or two.shape[differing[0]] != 2 * one.shape[differing[0]]:
+        raise LayerError("what a module before it returns cannot be taken apart picture by picture")
+    return _Axis(differing[0], one.shape[differing[0]])
+
+
+def _rows(leaf: Any, axis: _Axis | None, rows: Int[Tensor, " n"], writable: bool) -> Any:  # noqa: ANN401
+    """Return a recorded tensor for the pictures in ``rows``; one picture repeated costs no memory unless written."""
+    if axis is None:
+        return leaf.clone() if writable and isinstance(leaf, Tensor) else leaf
+    if axis.each == 1 and not writable and bool((rows == rows[0]).all()):
+        shape = [len(rows) if i == axis.axis else -1 for i in range(leaf.ndim)]
+        return leaf.narrow(axis.axis, int(rows[0]), 1).expand(shape)
+    pictures = leaf.unflatten(axis.axis, (-1, axis.each))
+    return pictures.index_select(axis.axis, rows.to(leaf.device)).flatten(axis.axis, axis.axis + 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of replaying a layer at one input size; made once.
+
+    ``axes`` say where every recorded tensor holds the batch, ``written`` which records later operations change in
+    place. ``reason`` says why full runs are needed, and is empty where replays do.
+    """
+
+    axes: Mapping[_Key, tuple[_Axis | None, ...]]
+    written: frozenset[_Key]
+    reason: str = ""
+
+
+def _planned(module: nn.Module, target: _Key, x: Tensor, run: Callable[[Tensor], Any]) -> Plan:
+    """Compare the recordings for one and for two pictures, and see which records are written to later."""
+    one = _record(module, target, lambda: run(x[:1]))
+    two = _record(module, target, lambda: run(torch.cat((x[:1], x[:1]))), to_the_end=True)
+    if one.keys() != two.keys():
+        raise LayerError("the model takes another way for another batch size")
+    axes = {key: tuple(map(_axis, one[key].leaves, two[key].leaves)) for key in one}
+    written = frozenset(key for key, done in two.items() if _versions(done.leaves) != done.versions)
+    return Plan(axes, written)
+
+
+class Replay:
+    """Runs what comes after ``layer`` for a batch of inputs.
+
+    Attributes
+    ----------
+    activation
+        What the layer returned for the batch, in the layer's own layout.
+    plan
+        How the records are taken apart; its ``reason`` says why full runs take the replays' place, if they do.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        x: Float[Tensor, "b *shape"],
+        layer: str,
+        run: Callable[[Tensor], Any],
+        plans: dict[tuple[str, tuple[int, ...]], Plan],
+    ) -> None:
+        self._module, self._x, self._layer, self._run = module, x, layer, run
+        call = Call.parse(layer)
+        self._target = _Key(find(module, call), call.count)
+        key = (layer, tuple(x.shape[1:]))
+        if key not in plans:
+            plans[key] = self._checked_plan()
+        self.plan = plans[key]
+        self._frontier: Frontier = {}
+        if self.plan.reason:
+            with recorded(module, [layer], gradients=False) as kept:
+                run(x)
+            self.activation = kept[layer]
+        else:
+            self._frontier = _record(module, self._target, lambda: run(x), self.plan.written)
+            leaves = self._frontier[self._target].leaves
+            self.activation = leaves[main_leaf(leaves)]
+
+    def outputs(self, activations: Float[Tensor, "..."], rows: Int[Tensor, " n"]) -> Any:  # noqa: ANN401
+        """Return what the model returns where the layer's output is ``activations``.
+
+        ``activations`` holds n of them in the layer's own layout; ``rows`` says to which picture of the batch each
+        belongs, in [0, B).
+        """
+        if self.plan.reason:
+            with replaced(self._module, self._layer, lambda _: activations):
+                return self._run(self._x[rows.to(self._x.device)])
+        return _replayed(self._module, self._target, self.plan, self._frontier, activations, rows, self._run, self._x)
+
+    def _checked_plan(self) -> Plan:
+        """Return the plan, with a reason against it where recording fails or a replay differs from a full run."""
+        x = self._x[:1]
+        try:
+            plan = _planned(self._module, self._target, x, self._run)
+            off = self._self_check(plan, x)
+        except (RuntimeError, WhenceError) as error:
+            return Plan({}, frozenset(), reason=str(error))
+        if off > _TOLERANCE:
+            return Plan({}, frozenset(), reason=f"a replay differs from the full run by {off:.1e}")
+        return plan
+
+    def _self_check(self, plan: Plan, x: Tensor) -> float:
+        """Return how far replays of the layer's own and of a disturbed activation are from the full runs."""
+        frontier = _record(self._module, self._target, lambda: self._run(x), plan.written)
+        leaves = frontier[self._target].leaves
+        own, place = leaves[main_leaf(leaves)], plan.axes[self._target][main_leaf(leaves)]
+        if place is None:
+            raise LayerError("what the layer returns does not depend on the batch")
+        noise = torch.rand(own.shape, generator=torch.Generator().manual_seed(0)).to(own)
+        pair, rows = torch.cat((own, own * noise), dim=place.axis), torch.zeros(2, dtype=torch.int64)
+        short = _replayed(self._module, self._target, plan, frontier, pair, rows, self._run, x)
+        with replaced(self._module, self._layer, lambda _: pair):
+            full = self._run(x[rows.to(x.device)])
+        return max(
+            float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
+            for a, b in zip(tree_leaves(short), tree_leaves(full), strict=True)
+            if isinstance(b, Tensor) and b.is_floating_point()
+        )
+
+
+def _replayed(
+    module: nn.Module,
+    target: _Key,
+    plan: Plan,
+    frontier: Frontier,
+    activations: Tensor,
+    rows: Int[Tensor, " n"],
+    run: Callable[[Tensor], Any],
+    x: Tensor,
+) -> Any:  # noqa: ANN401
+    """Run the model with the frontier's records in the place of its calls, and ``activations`` in the layer's."""
+    counts: Counter[nn.Module] = Counter()
+
+    def returned(key: _Key) -> Any:  # noqa: ANN401
+        done = frontier[key]
+        leaves = [
+            _rows(leaf, axis, rows, key in plan.written)
+            for leaf, axis in zip(done.leaves, plan.axes[key], strict=True)
+        ]
+        if key == target:
+            # A copy: what comes after may work in place, and the caller's activations are the caller's.
+            leaves[main_leaf(leaves)] = activations.clone() if key in plan.written else activations
+        return tree_unflatten(leaves, done.structure)
+
+    def wrap(submodule: nn.Module, forward: Forward) -> Forward:
+        def replaying(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            key = _Key(submodule, counts[submodule])
+            if key in frontier:
+                counts.update(frontier[key].inner)
+                return returned(key)
+            counts[submodule] += 1
+            return forward(*args, **kwargs)
+
+        return replaying
+
+    with forwards(module, wrap):
+        return run(x[rows.to(x.device)])

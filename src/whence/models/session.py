@@ -1,0 +1,272 @@
+"""One guarded use of a model: lock, eval and restore, random state, counted passes, chunks, finite checks."""
+
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from whence.errors import ModelError, NotFiniteError, TargetError
+from whence.models import targets
+from whence.models.classifier import Classifier
+from whence.models.layers import Catalogue, Layout, layout_of, survey
+from whence.models.outputs import logits_of
+from whence.models.replay import Replay
+from whence.models.taps import recorded
+from whence.models.targets import TargetSpec
+from whence.pictures.preprocess import PixelRange
+from whence.results import Passes, Score
+
+# One lock a module, shared by all classifiers around it.
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_LOCKS_GUARD = threading.Lock()
+
+# The largest chunk: 32 colour pictures of 224 pixels, or as many values of another size.
+_CHUNK_VALUES = 32 * 3 * 224 * 224
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One forward pass: what the model returned, and the tensors recorded on the way (or its input, a leaf)."""
+
+    output: Any
+    activations: dict[str, Tensor] = field(default_factory=dict)
+    input: Tensor | None = None
+
+
+def chunk_size(x: Float[Tensor, "b *shape"]) -> int:
+    """Return how many pictures of a batch go through the model at once."""
+    return max(1, _CHUNK_VALUES // max(1, x[0].numel()))
+
+
+def move(classifier: Classifier, x: Float[Tensor, "b *shape"]) -> Float[Tensor, "b *shape"]:
+    """Return a batch on the model's device and in its type."""
+    return x.detach().to(classifier.like)
+
+
+class Session:
+    """What a method may do with a model; opened by ``opened``, closed at its block's end."""
+
+    def __init__(self, classifier: Classifier, module: nn.Module, names: Sequence[str], sharing: bool) -> None:
+        self.classifier = classifier
+        self.module = module
+        self.scale = classifier.scale
+        self.names = names
+        self.passes = Passes()
+        self._sharing = sharing
+        self._last: tuple[tuple[int, tuple[str, ...]], Recording] | None = None
+
+    @property
+    def pixels(self) -> PixelRange | None:
+        """What black and white become in the model's input, None where that is not known."""
+        return self.classifier.pixels
+
+    def run(self, x: Float[Tensor, "b *shape"]) -> Any:  # noqa: ANN401  (modules return anything)
+        """Return what the model returns for a batch, in one counted forward pass."""
+        self.passes += Passes(forward=len(x))
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Any:  # noqa: ANN401
+        try:
+            return self.module(x)
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            shape, expected = list(x.shape), self.classifier.input
+            size = f" (its preprocessing states {list(expected)})" if expected else ""
+            first = str(error).partition("\n")[0]
+            raise ModelError(
+                f"{self.classifier.name} cannot take an input of shape {shape}{size}: {first}"
+            ) from error
+
+    def record(self, x: Float[Tensor, "b *shape"], layers: Sequence[str] = ()) -> Recording:
+        """Run a batch forward and record layers for gradients, or, without layers, the input itself.
+
+        Where several targets share the session, the pass for the same batch and layers is run once.
+        """
+        key = (id(x), tuple(layers))
+        if self._last is not None and self._last[0] == key:
+            return self._last[1]
+        self._last = None
+        made = self._recorded_layers(x, layers) if layers else self._recorded_input(x)
+        if self._sharing:
+            self._last = key, made
+        return made
+
+    def _recorded_input(self, x: Tensor) -> Recording:
+        leaf = x.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            # The model gets a copy, so that one which works in place on its input meets no leaf.
+            return Recording(self.run(leaf.clone()), input=leaf)
+
+    def _recorded_layers(self, x: Tensor, layers: Sequence[str]) -> Recording:
+        with recorded(self.module, layers, gradients=True) as activations:
+            output = self.run(x)
+        for name, activation in activations.items():
+            self.finite(activation, f"the activation of layer {name!r}")
+        return Recording(output, activations)
+
+    def logits(self, output: Any) -> Float[Tensor, "b k"]:  # noqa: ANN401
+        """Return the logits in what the model returned.
+
+        Raises
+        ------
+        ModelError
+            There are none, there are not as many as labels, or a single one under a softmax.
+        """
+        logits = logits_of(output)
+        classes, labels = logits.shape[1], self.scale.labels
+        if labels is not None and len(labels) != classes:
+            raise ModelError(
+                f"{self.classifier.name} has {classes} classes and {len(labels)} labels: give one label a class"
+            )
+        if classes == 1 and self.scale.activation == "softmax":
+            raise ModelError(
+                f"{self.classifier.name} returns a single logit, whose softmax is always 1: "
+                "give its Classifier activation='sigmoid'"
+            )
+        return logits
+
+    def score(self, output: Any, target: Sequence[TargetSpec]) -> Score:  # noqa: ANN401
+        """Return the number that each picture's target names.
+
+        Raises
+        ------
+        TargetError, NotFiniteError
+            A target names no class, or its score is NaN or infinite.
+        """
+        with torch.enable_grad():
+            score = targets.scores(output, self.logits, target, self.scale)
+        if len(score.value) != len(target):
+            raise TargetError(f"the target function returned {len(score.value)} numbers for {len(target)} pictures")
+        self.finite(score.value, "the score")
+        return score
+
+    def gradients(self, score: Float[Tensor, " b"], recording: Recording) -> tuple[Tensor, ...]:
+        """Return d score / d tensor for each tensor recorded; zeros where the score does not depend on it.
+
+        The rows of a batch are independent, so that the sum's gradient holds every picture's own.
+        """
+        tensors = [recording.input] if recording.input is not None else list(recording.activations.values())
+        if recording.input is not None:
+            self.passes += Passes(backward=len(score))
+        else:
+            self.passes += Passes(partial=len(score))
+        if not score.requires_grad:
+            return tuple(torch.zeros_like(t) for t in tensors)
+        found = torch.autograd.grad(
+            score, tensors, torch.ones_like(score), allow_unused=True, retain_graph=self._sharing
+        )
+        grads = tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors, strict=True))
+        for name, g in zip(recording.activations or ["input"], grads, strict=True):
+            self.finite(g, f"the gradient at {name!r}")
+        return grads
+
+    def layers(self, asked: str | Sequence[str] | None, x: Float[Tensor, "b c h w"]) -> tuple[str, ...]:
+        """Return the layers asked for, or the one chosen for this model and input size."""
+        if asked is None:
+            return (self.catalogue(x).chosen,)
+        return (asked,) if isinstance(asked, str) else tuple(asked)
+
+    def catalogue(self, x: Float[Tensor, "b c h w"]) -> Catalogue:
+        """Return the layers that can be explained at this input size; surveyed once, on seeded noise."""
+        shape = tuple(x.shape[1:])
+        known = self.classifier.catalogues
+        if shape not in known:
+            known[shape] = survey(self.module, x, self._forward)
+        return known[shape]
+
+    def layout(self, name: str, activation: Float[Tensor, "..."], x: Float[Tensor, "b c h w"]) -> Layout:
+        """Return where in a layer's output lie batch, channels and places."""
+        return layout_of(name, tuple(activation.shape), len(x), tuple(x.shape[2:]))
+
+    def replay(self, x: Float[Tensor, "b c h w"], layer: str) -> Replay:
+        """Return a way to run only what comes after a layer, on other activations; counted as a partial pass."""
+        self.passes += Passes(partial=len(x))
+        return Replay(self.module, x, layer, self._forward, self.classifier.plans)
+
+    def replayed(self, replay: Replay, activations: Float[Tensor, "..."], rows: Int[Tensor, " n"]) -> Any:  # noqa: ANN401
+        """Return what the model returns for replaced activations; a full pass each where nothing can be skipped."""
+        self.passes += Passes(forward=len(rows)) if replay.plan.reason else Passes(partial=len(rows))
+        return replay.outputs(activations, rows)
+
+    def finite(self, tensor: Float[Tensor, "b *rest"], what: str) -> None:
+        """Refuse NaN and infinity.
+
+        Raises
+        ------
+        NotFiniteError
+            Naming the first picture concerned.
+        """
+        if bool(tensor.isfinite().all()):
+            return
+        rows: Bool[Tensor, " b"] = ~tensor.isfinite().reshape(len(tensor), -1).all(1)
+        first = int(rows.nonzero()[0])
+        # A layer of another layout holds no batch on its first axis.
+        picture = self.names[first] if len(rows) == len(self.names) else "the batch"
+        raise NotFiniteError(f"{picture}: {what} holds NaN or infinity")
+
+
+def _lock(module: nn.Module) -> threading.RLock:
+    with _LOCKS_GUARD:
+        return _LOCKS.setdefault(module, threading.RLock())
+
+
+@contextmanager
+def _eval_mode(module: nn.Module) -> Iterator[None]:
+    """Clear the training flag of every submodule, and set it again where it was set."""
+    training = [layer for layer in module.modules() if layer.training]
+    for layer in training:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in training:
+            layer.training = True
+
+
+@contextmanager
+def _random_state(like: Tensor, seed: int) -> Iterator[None]:
+    """Give a model that draws numbers the same ones each time, and the user's generators back untouched."""
+    devices = [like.device] if like.is_cuda else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            torch.cuda.default_generators[device.index].manual_seed(seed)
+        yield
+
+
+def _usable(module: nn.Module) -> nn.Module:
+    """Return the module, or a copy where its weights were made in inference mode and can record no gradient."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module) if any(t.is_inference() for t in tensors) else module
+
+
+@contextmanager
+def opened(
+    classifier: Classifier, *, names: Sequence[str] = (), seed: int = 0, sharing: bool = False
+) -> Iterator[Session]:
+    """Open a session: everything of the model is as before when the block ends, however it ends.
+
+    Raises
+    ------
+    NotFiniteError
+        A parameter has changed and holds NaN or infinity.
+    """
+    like = classifier.like
+    with ExitStack() as stack:
+        stack.enter_context(_lock(classifier.module))
+        classifier.check_weights()
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        module = _usable(classifier.module)
+        stack.enter_context(_eval_mode(module))
+        stack.enter_context(_random_state(like, seed))
+        if classifier.precision != "float32":
+            dtype = getattr(torch, classifier.precision)
+            stack.enter_context(torch.autocast(like.device.type, dtype=dtype))
+        yield Session(classifier, module, names, sharing)

@@ -1,0 +1,168 @@
+"""Targets: which number of the model's output is explained."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from whence.errors import TargetError, nearest
+from whence.results import Score
+
+Activation = Literal["softmax", "sigmoid"]
+TargetSpec = None | int | str | Callable[[Any], Tensor]
+"""What a user may ask for; also a list with one per picture, or a tuple of several for every picture."""
+
+_WORDS = ("label", "probability", "log-probability")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What turns logits into scores and probabilities, and names into classes."""
+
+    activation: Activation
+    labels: tuple[str, ...] | None
+
+    def log_probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """Return the logarithms of the probabilities."""
+        return F.log_softmax(logits, dim=1) if self.activation == "softmax" else F.logsigmoid(logits)
+
+    def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """Return the probabilities: softmax over the classes, or a sigmoid each."""
+        return logits.softmax(1) if self.activation == "softmax" else logits.sigmoid()
+
+    def label(self, index: int) -> str:
+        """Return the class's label, or its number where the model has no labels."""
+        return str(index) if self.labels is None or index >= len(self.labels) else self.labels[index]
+
+    def index(self, name: int | str, classes: int) -> int:
+        """Return the class that a number or a label names.
+
+        Raises
+        ------
+        TargetError
+            Out of range, unknown, or the label of several classes.
+        """
+        if isinstance(name, str) and re.fullmatch(r"\s*[+-]?\d+\s*", name):
+            name = int(name)
+        if isinstance(name, int):
+            return self._in_range(name, classes)
+        text = name.removeprefix("label:").strip()
+        if self.labels is None:
+            raise TargetError(f"target {name!r}: the model has no labels, give a number from 0 to {classes - 1}")
+        found = [i for i, label in enumerate(self.labels) if label == text]
+        found = found or [i for i, label in enumerate(self.labels) if label.casefold() == text.casefold()]
+        if len(found) > 1:
+            raise TargetError(f"target {name!r} is the label of classes {found}: give the number")
+        if not found:
+            raise TargetError(f"target {name!r} is none of the {classes} labels: {nearest(text, self.labels)}")
+        return self._in_range(found[0], classes)
+
+    def _in_range(self, index: int, classes: int) -> int:
+        if not 0 <= index < classes:
+            close = f" ({self.label(0)!r} to {self.label(classes - 1)!r})" if self.labels else ""
+            raise TargetError(
+                f"target {index} is out of range: the model has {classes} classes, 0 to {classes - 1}{close}"
+            )
+        return index
+
+
+def _column(logits: Float[Tensor, "b k"], index: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    return logits.gather(1, index[:, None])[:, 0]
+
+
+def score(output: Any, logits: Callable[[Any], Tensor], target: TargetSpec, scale: Scale) -> Score:  # noqa: ANN401
+    """Return the number that one target names, for every picture of a batch.
+
+    ``output`` is what the model returned, ``logits`` turns it into [B, K]. A target is None or ``"top"`` (the class
+    with the largest logit), ``"second"``, a class by number or label, a contrast ``"a - b"``, ``"probability:a"``,
+    ``"log-probability:a"`` (``top`` and ``second`` work inside these too), or a callable from the output to [B].
+
+    Raises
+    ------
+    TargetError
+        The target names no class, or a callable did not return [B].
+    """
+    if callable(target):
+        return _called(output, target)
+    table = logits(output)
+    if isinstance(target, bool) or not isinstance(target, None | int | str):
+        raise TargetError(f"target {target!r} is none of: a class number, a label, a contrast 'a - b', a callable")
+    kind, _, rest = target.partition(":") if isinstance(target, str) else ("", "", "")
+    if kind in _WORDS[1:] and isinstance(target, str) and not _is_label(target, scale):
+        index = _classes(table, rest.strip(), scale)
+        scaled = scale.log_probabilities(table) if kind.startswith("log") else scale.probabilities(table)
+        return Score(_column(scaled, index), index)
+    pair = _contrast(target, scale) if isinstance(target, str) else None
+    if pair:
+        first, second = (_classes(table, name, scale) for name in pair)
+        return Score(_column(table, first) - _column(table, second), first)
+    index = _classes(table, target, scale)
+    return Score(_column(table, index), index)
+
+
+def _is_label(text: str, scale: Scale) -> bool:
+    return scale.labels is not None and text in scale.labels
+
+
+def _called(output: Any, target: Callable[[Any], Tensor]) -> Score:  # noqa: ANN401
+    value = target(output)
+    if not isinstance(value, Tensor) or value.ndim != 1 or not value.is_floating_point():
+        found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise TargetError(f"the target function returned {found}: it must return one floating number a picture, [B]")
+    return Score(value, torch.full((len(value),), -1))
+
+
+def _contrast(target: str, scale: Scale) -> tuple[str, str] | None:
+    """Return the two names of ``a - b``; a label that itself holds `` - `` comes first."""
+    if _is_label(target.removeprefix("label:").strip(), scale):
+        return None
+    cuts = [match.span() for match in re.finditer(r"\s-\s", target)]
+    pairs = [(target[:start].strip(), target[end:].strip()) for start, end in cuts]
+    whole = [pair for pair in pairs if all(_is_label(name.removeprefix("label:"), scale) for name in pair)]
+    return next(iter(whole or pairs), None)
+
+
+def _classes(logits: Float[Tensor, "b k"], name: int | str | None, scale: Scale) -> Int[Tensor, " b"]:
+    """Return the class that a name means for every picture."""
+    if name is None or (name in ("top", "") and not _is_label(str(name), scale)):
+        return logits.argmax(1)
+    if name == "second" and not _is_label(name, scale):
+        if logits.shape[1] < 2:
+            raise TargetError("target 'second': the model has only one class")
+        return logits.topk(2, dim=1).indices[:, 1]
+    index = scale.index(name, int(logits.shape[1]))
+    return torch.full((len(logits),), index, device=logits.device)
+
+
+def per_picture(target: TargetSpec | list[TargetSpec] | Tensor, count: int) -> list[TargetSpec]:
+    """Return one target a picture.
+
+    Raises
+    ------
+    TargetError
+        A list of another length than the batch.
+    """
+    given = target.tolist() if isinstance(target, Tensor | np.ndarray | np.generic) else target
+    if not isinstance(given, list):
+        return [given] * count
+    if len(given) != count:
+        raise TargetError(f"{len(given)} targets for {count} pictures: give one, or a list with one for each")
+    return list(given)
+
+
+def scores(output: Any, logits: Callable[[Any], Tensor], targets: Sequence[TargetSpec], scale: Scale) -> Score:  # noqa: ANN401
+    """Return the number that each picture's own target names."""
+    different = list(dict.fromkeys(targets))
+    answers = {target: score(output, logits, target, scale) for target in different}
+    if len(different) == 1:
+        return answers[different[0]]
+    rows = range(len(targets))
+    value = torch.stack([answers[target].value[row] for row, target in zip(rows, targets, strict=True)])
+    index = torch.stack([answers[target].index[row] for row, target in zip(rows, targets, strict=True)])
+    return Score(value, index)

@@ -1,0 +1,216 @@
+"""Methods and metrics by name, with their facts.
+
+Everything that lists, checks or documents a method reads its facts and its signature: nothing is listed twice.
+"""
+
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from whence.errors import OptionError, UnknownNameError, nearest
+
+
+@dataclass(frozen=True)
+class Option:
+    """One hyper-parameter: its name, the types it takes (``choices`` for a Literal) and its default."""
+
+    name: str
+    types: tuple[type, ...]
+    default: object
+    choices: tuple[object, ...] = ()
+    many: bool = False
+
+    def accepts(self, value: object) -> bool:
+        """Return whether ``value`` may be given."""
+        if self.many and isinstance(value, list | tuple):
+            return all(self.accepts(item) for item in value)
+        if value is None:
+            return type(None) in self.types
+        if self.choices and value in self.choices:
+            return True
+        if isinstance(value, bool):
+            return bool in self.types
+        return isinstance(value, self.types) or (isinstance(value, int) and float in self.types)
+
+    def read(self, text: str) -> object:
+        """Return the value that a text on the command line means; ``+`` joins a list.
+
+        Raises
+        ------
+        OptionError
+            The text is none of the option's types.
+        """
+        if self.many and "+" in text:
+            return tuple(self.read(part) for part in text.split("+"))
+        for value in _readings(text):
+            if self.accepts(value):
+                return value
+        raise OptionError(f"option {self.name}={text!r}: expected {self.expected}")
+
+    @property
+    def expected(self) -> str:
+        """Return in words what may be given."""
+        if self.choices:
+            return " or ".join(str(choice) for choice in self.choices)
+        words = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            str: "a name",
+            type(None): "none",
+        }
+        return " or ".join(words.get(kind, kind.__name__) for kind in self.types)
+
+
+def _readings(text: str) -> Iterator[object]:
+    """Yield what a text can mean, the narrowest first."""
+    words: dict[str, object] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        yield words[text.lower()]
+    for kind in (int, float):
+        try:
+            yield kind(text)
+        except ValueError:
+            continue
+    yield text
+
+
+def _leaves(annotation: object) -> Iterator[object]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        for part in get_args(annotation):
+            yield from _leaves(part)
+    else:
+        yield annotation
+
+
+def _option(parameter: inspect.Parameter, annotation: object) -> Option:
+    kinds: list[type] = []
+    choices: list[object] = []
+    many = False
+    for leaf in _leaves(annotation):
+        origin = get_origin(leaf)
+        if origin is Literal:
+            choices += get_args(leaf)
+        elif isinstance(origin, type):
+            many = True
+            kinds += [kind for part in get_args(leaf) for kind in _leaves(part) if isinstance(kind, type)]
+        elif isinstance(leaf, type):
+            kinds.append(leaf)
+    return Option(parameter.name, tuple(dict.fromkeys(kinds)), parameter.default, tuple(choices), many)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a method or metric without running it."""
+
+    name: str
+    function: Callable[..., Any]
+    title: str
+
+    @cached_property
+    def sentence(self) -> str:
+        """Return the first sentence of the docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n\n")[0].replace("\n", " ")
+
+    @cached_property
+    def options(self) -> Mapping[str, Option]:
+        """Return the hyper-parameters: the keyword-only parameters of the function."""
+        hints = get_type_hints(self.function)
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: _option(p, hints.get(p.name, str)) for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def checked(self, options: Mapping[str, object]) -> dict[str, object]:
+        """Return every option with its value, the given ones over the defaults.
+
+        Raises
+        ------
+        OptionError
+            An option does not exist, or its value is of no type that it takes.
+        """
+        for name, value in options.items():
+            if name not in self.options:
+                raise OptionError(f"{self.name} has no option {name!r}: {nearest(name, self.options)}")
+            if not self.options[name].accepts(value):
+                raise OptionError(f"{self.name}: {name}={value!r}, expected {self.options[name].expected}")
+        return {name: options.get(name, option.default) for name, option in self.options.items()}
+
+
+@dataclass(frozen=True)
+class MethodFacts(Facts):
+    """A method's facts.
+
+    ``family`` says how it works, ``needs`` what it asks of the model, ``reduce`` how channels become one map,
+    ``show`` whether the map is to be read with its sign. A ``class_agnostic`` method gives the same map for every
+    class.
+    """
+
+    family: Literal["perturbation", "propagation", "activation"]
+    paper: str
+    needs: Literal["scores", "gradients", "layer", "attention"]
+    reduce: Literal["sum", "abs-sum", "abs-max"]
+    show: Literal["positive", "signed"]
+    class_agnostic: bool = False
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T", bound=Facts)
+
+
+class Registry(Generic[T]):
+    """Everything of one kind, found in a package's modules and in the entry point group of the same name."""
+
+    def __init__(self, kind: str, package: str, facts: type[T]) -> None:
+        self.kind = kind
+        self.package = package
+        self._facts = facts
+        self._entries: dict[str, T] = {}
+        self._discovered = False
+
+    def register(self, name: str, **facts: Any) -> Callable[[F], F]:  # noqa: ANN401  (checked by the facts' class)
+        """Return a decorator that enters a function under ``name`` with its facts."""
+
+        def enter(function: F) -> F:
+            if name in self._entries:
+                raise ValueError(f"two {self.kind}s are named {name!r}")
+            self._entries[name] = self._facts(name=name, function=function, **facts)
+            return function
+
+        return enter
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names, in alphabetical order."""
+        self._discover()
+        return tuple(sorted(self._entries))
+
+    def facts(self, name: str) -> T:
+        """Return the facts of ``name``.
+
+        Raises
+        ------
+        UnknownNameError
+            There is none of that name.
+        """
+        self._discover()
+        if name not in self._entries:
+            raise UnknownNameError(f"there is no {self.kind} {name!r}: {nearest(name, self._entries)}")
+        return self._entries[name]
+
+    def _discover(self) -> None:
+        """Import the package's own modules and those that others have announced."""
+        if self._discovered:
+            return
+        self._discovered = True
+        for module in iter_modules(import_module(self.package).__path__, self.package + "."):
+            import_module(module.name)
+        for entry in entry_points(group=self.package):
+            entry.load()
+
+
+METHODS = Registry("method", "whence.methods", MethodFacts)
+method = METHODS.register

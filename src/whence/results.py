@@ -1,0 +1,214 @@
+"""What a method hands over: plain data, no model in sight."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from whence.errors import OptionError
+
+Reduce = Literal["sum", "abs-sum", "abs-max"]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How many samples went through the model: forward, backward, and through a part of it only."""
+
+    forward: int = 0
+    backward: int = 0
+    partial: int = 0
+
+    def __add__(self, other: "Passes") -> "Passes":
+        """Add kind by kind."""
+        return Passes(self.forward + other.forward, self.backward + other.backward, self.partial + other.partial)
+
+    def __sub__(self, other: "Passes") -> "Passes":
+        """Subtract kind by kind."""
+        return Passes(self.forward - other.forward, self.backward - other.backward, self.partial - other.partial)
+
+    def share(self, count: int) -> "Passes":
+        """Return one picture's even share of what ``count`` pictures took."""
+        return Passes(self.forward // count, self.backward // count, self.partial // count)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channels that weigh most: ``index`` and ``weight`` [B, k], ``maps`` [B, k, *spatial]."""
+
+    index: Int[Tensor, "b k"]
+    weight: Float[Tensor, "b k"]
+    maps: Float[Tensor, "b k *spatial"]
+
+
+def reduced(values: Float[Tensor, "b c *spatial"], how: Reduce) -> Float[Tensor, "b *spatial"]:
+    """Return one value a place from the channels' values."""
+    if how == "sum":
+        return values.sum(1)
+    if how == "abs-sum":
+        return values.abs().sum(1)
+    return values.abs().amax(1)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The number explained, ``value`` [B], and its class, ``index`` [B]: -1 where a callable made it."""
+
+    value: Float[Tensor, " b"]
+    index: Int[Tensor, " b"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method returns for one chunk of a batch; an ``Attribution`` says more of each of these."""
+
+    values: Float[Tensor, "b c *spatial"]
+    score: Score
+    residual: Float[Tensor, " b"] | None = None
+    layer: str | None = None
+    layers: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
+    parts: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
+    weights: Float[Tensor, "b k"] | None = None
+    activation: Float[Tensor, "b k *spatial"] | None = None
+    notes: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """A method's answer for a batch of B pictures.
+
+    Attributes
+    ----------
+    method, options
+        The method's name and every option it ran with.
+    values
+        float [B, C or 1, *spatial], signed, raw, in the method's own resolution; high speaks for the class.
+    target
+        int64 [B]: the class explained, -1 for a callable, the first class of a contrast.
+    score
+        [B]: the number explained.
+    residual
+        [B] or None: how far the method misses its own law (completeness, conservation), relative.
+    passes
+        Samples that went through the model, over the whole batch.
+    input_size
+        (H, W) of the model's input, on which ``heatmap`` lies.
+    reduce, show
+        How channels become one map, and whether the map is to be read with its sign.
+    layer
+        The layer explained, None for methods that need none.
+    layers, parts
+        Maps by layer where several were asked for; extra maps by name.
+    weights, activation
+        [B, K] and [B, K, *spatial] where channels are weighed.
+    notes
+        For each picture the sentences that a reader must know.
+    seconds
+        Wall time of the whole batch.
+    """
+
+    method: str
+    options: Mapping[str, object]
+    values: Float[Tensor, "b c *spatial"]
+    target: Int[Tensor, " b"]
+    score: Float[Tensor, " b"]
+    passes: Passes
+    input_size: tuple[int, ...]
+    notes: tuple[tuple[str, ...], ...]
+    reduce: Reduce = "sum"
+    show: Literal["positive", "signed"] = "signed"
+    residual: Float[Tensor, " b"] | None = None
+    layer: str | None = None
+    layers: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
+    parts: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
+    weights: Float[Tensor, "b k"] | None = None
+    activation: Float[Tensor, "b k *spatial"] | None = None
+    seconds: float = 0.0
+
+    def __len__(self) -> int:
+        """Return how many pictures were explained."""
+        return int(self.values.shape[0])
+
+    def __repr__(self) -> str:
+        """Return one line for a terminal."""
+        shape = "x".join(str(n) for n in self.values.shape)
+        return f"Attribution({self.method!r}, values {shape}, target {self.target.tolist()}, {self.passes})"
+
+    def heatmap(self, size: tuple[int, int] | None = None) -> Float[Tensor, "b H W"]:
+        """Return the values reduced to one signed map a picture, bilinear, on the input grid or on ``size``."""
+        flat = reduced(self.values, self.reduce)
+        target = size or self.input_size
+        if tuple(flat.shape[1:]) == tuple(target):
+            return flat
+        return F.interpolate(flat[:, None], size=target, mode="bilinear", align_corners=False)[:, 0]
+
+    def channels(self, top: int = 8) -> Channels:
+        """Return the channels with the largest absolute weight, largest first.
+
+        Raises
+        ------
+        OptionError
+            The method weighs no channels, or ``top`` is less than 1.
+        """
+        if self.weights is None or self.activation is None:
+            raise OptionError(f"{self.method} weighs no channels: the CAM methods do")
+        if top < 1:
+            raise OptionError(f"channels(top={top}): ask for at least one channel")
+        index = self.weights.abs().topk(min(top, self.weights.shape[1]), dim=1).indices
+        rows = torch.arange(len(self))[:, None].to(index.device)
+        return Channels(index, self.weights.gather(1, index), self.activation[rows, index])
+
+    def picture(self, index: int) -> "Attribution":
+        """Return the answer for one picture, as a batch of one that shares no memory with the others.
+
+        Its passes and seconds are its even share of the batch's.
+        """
+
+        def one(t: Tensor) -> Tensor:
+            return t[index : index + 1].clone()
+
+        def maybe(t: Tensor | None) -> Tensor | None:
+            return None if t is None else one(t)
+
+        return replace(
+            self,
+            values=one(self.values),
+            target=one(self.target),
+            score=one(self.score),
+            residual=maybe(self.residual),
+            passes=self.passes.share(len(self)),
+            notes=(self.notes[index],),
+            layers={name: one(t) for name, t in self.layers.items()},
+            parts={name: one(t) for name, t in self.parts.items()},
+            weights=maybe(self.weights),
+            activation=maybe(self.activation),
+            seconds=self.seconds / len(self),
+        )
+
+
+def concatenated(pieces: Sequence[Attribution]) -> Attribution:
+    """Return one answer from the answers for consecutive slices of a batch."""
+    first = pieces[0]
+    if len(pieces) == 1:
+        return first
+
+    def joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
+        return None if tensors[0] is None else torch.cat([t for t in tensors if t is not None])
+
+    return replace(
+        first,
+        values=torch.cat([p.values for p in pieces]),
+        target=torch.cat([p.target for p in pieces]),
+        score=torch.cat([p.score for p in pieces]),
+        residual=joined([p.residual for p in pieces]),
+        passes=sum((p.passes for p in pieces), Passes()),
+        notes=tuple(note for p in pieces for note in p.notes),
+        layers={name: torch.cat([p.layers[name] for p in pieces]) for name in first.layers},
+        parts={name: torch.cat([p.parts[name] for p in pieces]) for name in first.parts},
+        weights=joined([p.weights for p in pieces]),
+        activation=joined([p.activation for p in pieces]),
+        seconds=sum(p.seconds for p in pieces),
+    )
