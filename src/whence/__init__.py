@@ -1,1 +1,42 @@
-"""whence: from where in the picture does the decision of an image classifier come?"""
+"""whence: from where in the picture does the decision of an image classifier come?
+
+The public face. Everything is imported on first use, so that ``import whence`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whence import methods, metrics
+    from whence.attribution import attribute
+    from whence.explaining import explain
+    from whence.explanation import Explanation
+    from whence.models.classifier import Classifier
+    from whence.models.load import load_model
+
+_HOMES = {
+    "Classifier": "whence.models.classifier",
+    "Explanation": "whence.explanation",
+    "attribute": "whence.attribution",
+    "explain": "whence.explaining",
+    "load_model": "whence.models.load",
+}
+_PACKAGES = ("methods", "metrics")
+
+__all__ = ["Classifier", "Explanation", "attribute", "explain", "load_model", "methods", "metrics"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (the type checker reads the imports above)
+    """Import a public name from its home."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _PACKAGES:
+        return import_module(f"whence.{name}")
+    if name == "__version__":
+        return import_module("importlib.metadata").version("whence")
+    raise AttributeError(f"module 'whence' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return [*__all__, "__version__"]

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from whence.models.layers import Catalogue
 from whence.models.replay import Plan
 from whence.models.targets import Activation, Scale
 from whence.pictures.foreign import ForeignPreprocess
-from whence.pictures.preprocess import PixelRange, Preprocess, Preprocessing
+from whence.pictures.preprocess import PixelRange, Preprocessing
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -59,11 +59,8 @@ class Classifier:
             raise ModelError(f"a Classifier is made of a torch.nn.Module, not of {type(module).__name__}")
         if activation not in ("softmax", "sigmoid"):
             raise ModelError(f"activation={activation!r}: give 'softmax' or 'sigmoid'")
-        if precision not in ("float32", "bfloat16", "float16"):
-            raise ModelError(f"precision={precision!r}: give 'float32', 'bfloat16' or 'float16'")
         self.module = _unwrapped(module)
-        stated = preprocess is None or isinstance(preprocess, Preprocess | ForeignPreprocess)
-        self.preprocess: Preprocessing | None = preprocess if stated else ForeignPreprocess(preprocess)  # type: ignore[assignment, arg-type]
+        self.preprocess = preprocess if preprocess is None else _preprocessing(preprocess)
         self.labels = None if labels is None else tuple(str(label) for label in labels)
         self.name = name or type(self.module).__name__
         self.spec = spec or f"python:{type(module).__module__}.{type(module).__qualname__}"
@@ -80,6 +77,17 @@ class Classifier:
         """Return one line for a terminal."""
         classes = f", {len(self.labels)} labels" if self.labels else ""
         return f"Classifier({self.name!r}, {self.spec}, input {self.input}{classes})"
+
+    @property
+    def precision(self) -> Precision:
+        """In which type the model runs; may be set."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: Precision) -> None:
+        if precision not in get_args(Precision):
+            raise ModelError(f"precision={precision!r}: give {' or '.join(get_args(Precision))}")
+        self._precision = precision
 
     @property
     def input(self) -> tuple[int, int, int] | None:
@@ -131,6 +139,10 @@ class Classifier:
         if self._fingerprint is None or self._fingerprint[0] != versions:
             self._fingerprint = versions, _sha256(self.module)
         return self._fingerprint[1]
+
+
+def _preprocessing(preprocess: Preprocessing | Callable[..., Any]) -> Preprocessing:
+    return preprocess if isinstance(preprocess, Preprocessing) else ForeignPreprocess(preprocess)
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from whence.errors import PictureError
-from whence.pictures.preprocess import Geometry, PixelRange, Prepared
+from whence.pictures.preprocess import Geometry, PixelRange, Prepared, Preprocessing
 from whence.pictures.read import Picture
 
 _NO_GEOMETRY = (
@@ -62,8 +62,8 @@ def _tensor(output: Any) -> Float[Tensor, "c h w"]:  # noqa: ANN401
     return output
 
 
-class ForeignPreprocess:
-    """A stranger's callable from a picture to a tensor, with the geometry that was found for it."""
+class ForeignPreprocess(Preprocessing):
+    """A callable from a picture to a tensor, with the geometry that was found for it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function

@@ -1,12 +1,14 @@
 """Resize, crop, normalise: from a picture's pixels to a model's input, and the way back for a map."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
 from whence.errors import ModelError, PictureError
@@ -87,17 +89,20 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-class Preprocessing(Protocol):
+class Preprocessing(ABC):
     """What a classifier needs of its preprocessing."""
 
+    @abstractmethod
     def __call__(self, picture: Picture) -> Prepared:
         """Turn a picture into the model's input."""
 
     @property
+    @abstractmethod
     def pixels(self) -> PixelRange | None:
         """What black and white become, None where that is not one value a channel."""
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int, int] | None:
         """The input's (C, h, w), None where it depends on the picture."""
 
@@ -121,7 +126,7 @@ def with_channels(pixels: Shaped[Tensor, "k H W"], channels: int) -> Shaped[Tens
 
 
 @dataclass(frozen=True)
-class Preprocess:
+class Preprocess(Preprocessing):
     """The preprocessing that a model states: resize, centre crop, normalise.
 
     ``resize`` is the length of the shorter side or (height, width), ``crop`` the side or (height, width) of the
@@ -210,3 +215,12 @@ class Preprocess:
         beyond_y, beyond_x = y + height - pixels.shape[1], x + width - pixels.shape[2]
         # A negative pad of F.pad is a crop.
         return F.pad(pixels, (-x, int(beyond_x), -y, int(beyond_y))), (y, x)
+
+
+def as_seen(x: Float[Tensor, "c h w"], pixels: PixelRange | None) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a model input as pixels to be shown; stretched from its least to its largest value without a range."""
+    low, high = x.amin().reshape(1), x.amax().reshape(1)
+    known = pixels or PixelRange(low, torch.where(high > low, high, low + 1))
+    unit = known.to_pixels(x.float().cpu()).clamp(0, 1)
+    grey = unit if unit.shape[0] == 3 else unit.mean(0, keepdim=True).expand(3, -1, -1)
+    return (grey * 255).round().byte().permute(1, 2, 0).numpy()

@@ -1,0 +1,55 @@
+"""The command line: `whence COMMAND`."""
+
+import sys
+import warnings
+
+import typer
+
+from whence.cli import creatures, demo, doctor, explain, lists, report
+from whence.cli.console import warn
+from whence.errors import WhenceError
+
+app = typer.Typer(
+    name="whence",
+    help="From where in the picture does the decision of an image classifier come? Start with `whence demo`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("explain")(explain.explain)
+app.command("methods")(lists.methods)
+app.command("layers")(lists.layers)
+app.command("report")(report.report)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.add_typer(creatures.app, name="creatures")
+
+
+def main() -> None:
+    """Run a command and end with its exit code: 0 done, 2 bad input, 3 some pictures failed, 1 anything else."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code; an error is one sentence on stderr."""
+    # What Pillow warns of in large pictures is refused with an error of ours.
+    warnings.filterwarnings("ignore", module="PIL")
+    try:
+        code = app(arguments, prog_name="whence", standalone_mode=False)
+    except WhenceError as error:
+        return _failed(error, str(error), 2, arguments)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):
+            command = " ".join(["whence", *arguments[:1], "--help"])
+            return _failed(error, f"{error.format_message().rstrip('.')}: see `{command}`", 2, arguments)
+        told = f"{type(error).__name__}: {error}. This is a fault of whence or of the model; --debug shows where"
+        return _failed(error, told, 1, arguments)
+    return 1 if code == 130 else code if isinstance(code, int) else 0
+
+
+def _failed(error: Exception, sentence: str, code: int, arguments: list[str]) -> int:
+    if "--debug" in arguments:
+        raise error
+    warn(f"error: {' '.join(sentence.split())}")
+    return code

@@ -1,0 +1,147 @@
+"""`whence explain`: pictures, a model and methods to a folder with the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whence.cli import console
+from whence.cli.console import DEFAULT_MODEL, Debug, Device, Json, Model, Precision, Seed, Trust, Weights
+from whence.errors import PictureError
+
+if TYPE_CHECKING:
+    from whence.explaining import Job
+    from whence.explanation import Outcome
+
+_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".avif", ".jp2", ".ppm", ".pgm", ".pnm")
+)
+
+
+def explain(
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or http(s) addresses.")],
+    model: Model = DEFAULT_MODEL,
+    weights: Weights = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="NAME[:key=value,...]",
+            help="How to explain; may be repeated. `whence methods` lists them. [default: grad-cam]",
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            metavar="T",
+            help="What to explain: a label, a number, second, 'a - b', probability:a; may be repeated. "
+            "[default: each picture's top class]",
+        ),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            metavar="L",
+            help="Which layer, for the methods that need one; may be repeated. `whence layers` lists them.",
+        ),
+    ] = None,
+    truth: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The true class, shown beside the model's.")
+    ] = None,
+    share: Annotated[float, typer.Option(help="Which part of the area the evidence removes and keeps.")] = 0.064,
+    bits: Annotated[int | None, typer.Option(help="How many bits the grey values of 16-bit pictures use.")] = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the report goes.")] = Path("whence-report"),
+    json: Json = False,
+    trust: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Explain pictures: a report with maps and their evidence, as a page to read and as data.
+
+    Exit code 3 means that some pictures could not be read; the report holds the others.
+    """
+    from whence.explaining import Job, requests
+    from whence.models.load import load_model
+    from whence.reports.folder import check
+
+    check(out)
+    sources = expanded(pictures)
+    options: dict[str, object] = {} if not layer else {"layer": layer[0] if len(layer) == 1 else tuple(layer)}
+    asked = requests(method or ["grad-cam"], options, seed)
+    classifier = load_model(model, weights=weights, device=device, trust=trust, seed=seed)
+    classifier.precision = precision
+    targets = tuple(target) if target else (None,)
+    finish(Job(classifier, asked, targets, share, truth, seed, bits), sources, out, json)
+
+
+def expanded(pictures: Sequence[str]) -> list[str]:
+    """Return the pictures named, a folder replaced by the pictures in it.
+
+    Raises
+    ------
+    PictureError
+        A path does not exist, or a folder holds no picture.
+    """
+    found: list[str] = []
+    for name in pictures:
+        path = Path(name)
+        if name.startswith(("http://", "https://")):
+            found.append(name)
+        elif path.is_dir():
+            inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+            if not inside:
+                raise PictureError(f"the folder {name} holds no picture: name one that does, or the files themselves")
+            found += inside
+        elif not path.exists():
+            raise PictureError(f"there is no file {name}: check the path")
+        else:
+            found.append(name)
+    return found
+
+
+def finish(job: "Job", sources: Sequence[str], out: Path, json: bool) -> None:
+    """Explain, write the folder, and tell; exit code 3 where some pictures failed.
+
+    Raises
+    ------
+    WhenceError
+        No picture could be explained: the first picture's error.
+    """
+    from whence.explaining import outcomes
+    from whence.explanation import Failure, contents
+    from whence.reports import folder
+
+    done: list[Outcome] = list(console.progress(outcomes(job, sources), len(sources), "explaining"))
+    failures = [outcome for outcome in done if isinstance(outcome, Failure)]
+    good = [outcome for outcome in done if not isinstance(outcome, Failure)]
+    if not good:
+        raise failures[0].error
+    written = contents(done, good[0][1][0].model, job.seed)
+    page = folder.write(written, out)
+    if json:
+        console.result({**written.result, "report": str(page)})
+    else:
+        _tell(good)
+        console.say()
+        console.say(str(page))
+    for failure in failures:
+        console.warn(f"not explained: {failure.error}")
+    if failures:
+        raise typer.Exit(3)
+
+
+def _tell(good: Sequence["Outcome"]) -> None:
+    """Print a line an explanation: what the model said, and what the evidence is."""
+    rows = []
+    for outcome in good:
+        assert isinstance(outcome, tuple)
+        for e in outcome[1]:
+            said = "" if e.probability is None else f"{e.probability:.1%}"
+            removed, kept = (f"{e.evidence.removed:.1%}", f"{e.evidence.kept:.1%}") if e.evidence else ("", "")
+            rows.append((e.subject.name, e.method, e.label or "(score)", said, removed, kept, " ".join(e.notes)))
+    console.table(("picture", "method", "class", "probability", "removed", "kept alone", "notes"), rows)

@@ -1,0 +1,67 @@
+"""Evidence for a map: the class without the most important places, and with them alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whence.metrics.ranking import top_share
+from whence.models.session import Session
+from whence.models.targets import TargetSpec
+from whence.pictures.baselines import make_baseline
+
+SHARE = 0.064
+BASELINE = "blurred"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One picture's evidence for one map.
+
+    ``removed`` is the target's probability where the most important ``share`` of the input's area is replaced by
+    ``baseline``, ``kept`` that where all else is; the score itself where the target is no class.
+    """
+
+    share: float
+    baseline: str
+    removed: float
+    kept: float
+
+
+def evidence(
+    model: Session,
+    x: Float[Tensor, "b c h w"],
+    heat: Float[Tensor, "b h w"],
+    target: Sequence[TargetSpec],
+    index: Sequence[int],
+    *,
+    share: float = SHARE,
+    baseline: str = BASELINE,
+) -> tuple[list[Evidence], Float[Tensor, "b 2 c h w"]]:
+    """Return the evidence for maps on the input grid, and for each picture the two inputs that gave it.
+
+    ``index`` are the classes explained, -1 for a callable's.
+    """
+    important = top_share(heat.to(x), share)[:, None]
+    (base,) = make_baseline(baseline, x, model.pixels)
+    without, alone = torch.lerp(x, base, important), torch.lerp(base, x, important)
+    numbers = _numbers(model, torch.cat((without, alone)), [*target, *target], [*index, *index])
+    found = [
+        Evidence(share, baseline, removed, kept)
+        for removed, kept in zip(numbers[: len(x)], numbers[len(x) :], strict=True)
+    ]
+    return found, torch.stack((without, alone), dim=1).cpu()
+
+
+def _numbers(
+    model: Session, x: Float[Tensor, "b c h w"], target: Sequence[TargetSpec], index: Sequence[int]
+) -> list[float]:
+    """Return each picture's probability of its class, or its score where the target is no class."""
+    output = model.run(x)
+    if min(index) < 0:
+        return [float(v) for v in model.score(output, target).value]
+    probabilities = model.scale.probabilities(model.logits(output))
+    model.finite(probabilities, "the probability under masking")
+    return [float(row[i]) for row, i in zip(probabilities, index, strict=True)]

@@ -1,0 +1,118 @@
+"""Weights drawn from a seed: an untrained model in which every part is alive."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+_BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+# A rectifier lets half of the power pass: a convolution makes up for it, a linear layer stands for itself.
+_GAIN_CONVOLUTION, _GAIN_LINEAR = 2.0, 1.0
+_BIAS = 0.02
+# A constant below this is a branch, a scale or a token that training was to wake; what is drawn instead.
+_ASLEEP, _AWAKE = 0.1, (0.25, 0.75)
+# Statistics are measured on this many pictures; what differs little among these is not blown up.
+_PICTURES, _LEAST_VARIANCE = 4, 0.1
+
+
+@contextmanager
+def undisturbed(seed: int) -> Iterator[None]:
+    """Let constructors draw from ``seed``, and leave the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+        yield
+
+
+@torch.no_grad()
+def draw(module: nn.Module, seed: int, shape: tuple[int, int, int] | None) -> None:
+    """Draw every parameter anew, and measure the statistics of batch norms on drawn pictures.
+
+    Parameters
+    ----------
+    module
+        As its constructor left it: what it filled with one value tells scales from weights.
+    seed
+        The same seed gives the same weights, bit for bit.
+    shape
+        The input's [C, H, W]; where it is None, batch norms keep the statistics 0 and 1.
+
+    Notes
+    -----
+    Weights of two and more axes are normal with variance gain / fan-in, biases normal and small. Norms start at
+    weight 1 and bias 0. Any other parameter that its constructor filled with one value keeps it, unless it is so
+    near to 0 that a branch would be dead (layer scale, residual gain, class token): then it is uniform in
+    [0.25, 0.75]. Whatever is left (position embeddings, tables) is normal with the moments it had.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn: set[int] = set()
+    for owner in module.modules():
+        for name, parameter in owner.named_parameters(recurse=False):
+            if id(parameter) not in drawn and parameter.is_floating_point():
+                parameter.copy_(_drawn(owner, name, parameter.detach().cpu(), generator))
+                drawn.add(id(parameter))
+    if shape is not None:
+        _measure_batch_norms(module, shape, generator)
+
+
+def _drawn(owner: nn.Module, name: str, old: Tensor, generator: Generator) -> Tensor:
+    """Return what one parameter of ``owner`` becomes."""
+    if "norm" in type(owner).__name__.lower() and name in ("weight", "bias") and old.ndim == 1:
+        return torch.full_like(old, 1.0 if name == "weight" else 0.0)
+    noise = torch.randn(old.shape, generator=generator)
+    if "bias" in name:
+        return _BIAS * noise
+    if name.endswith("weight") and old.ndim > 1 and not isinstance(owner, nn.Embedding):
+        gain = _GAIN_CONVOLUTION if old.ndim > 2 else _GAIN_LINEAR
+        return noise * (gain / old[0].numel()) ** 0.5
+    low, high = old.aminmax()
+    if low != high:
+        return old.mean() + old.std() * noise
+    return old if low.abs() > _ASLEEP else torch.empty_like(old).uniform_(*_AWAKE, generator=generator)
+
+
+def _measure_batch_norms(module: nn.Module, shape: tuple[int, int, int], generator: Generator) -> None:
+    """Give batch norms the statistics that a trained model would have: those of what reaches them.
+
+    At 0 and 1 they would be identities, and every residual block would double the power.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not norms:
+        return
+    module.train(False)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    try:
+        _run_once(module, shape, generator)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.train(False)
+            norm.momentum = momentum
+    for norm in norms:
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is not None and variance is not None:
+            variance.clamp_(min=_LEAST_VARIANCE * float((variance + mean**2).mean()))
+
+
+def _run_once(module: nn.Module, shape: tuple[int, int, int], generator: Generator) -> None:
+    """Run the module on drawn pictures of half the side, which costs a quarter, or of the full one."""
+    channels, *full = shape
+    try:
+        module(_pictures(channels, [n // 2 for n in full], generator))
+    except Exception:  # a model that takes one size alone says so in its own way
+        module(_pictures(channels, full, generator))
+
+
+def _pictures(channels: int, size: Sequence[int], generator: Generator) -> Float[Tensor, "b c h w"]:
+    """Return noise with structure at every scale, of mean 0 and about unit variance."""
+    grids = [4, 16, 64]
+    layers = [
+        F.interpolate(torch.randn(_PICTURES, channels, n, n, generator=generator), size=tuple(size), mode="bilinear")
+        for n in grids
+    ]
+    return torch.stack(layers).sum(0) / len(grids) ** 0.5

@@ -1,0 +1,209 @@
+"""What a report is made of: the result as published, its maps, and the pixels that it shows."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from math import isfinite
+from types import NoneType, UnionType
+from typing import Any, Literal, NotRequired, TypedDict, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from whence.errors import OutputError
+from whence.results import Reduce
+
+SCHEMA = 1
+
+
+class ModelRow(TypedDict):
+    """The model: ``input`` is [C, H, W]."""
+
+    name: str
+    spec: str
+    fingerprint: str
+    input: list[int]
+
+
+class ClassRow(TypedDict):
+    """One of the classes that the model finds most probable."""
+
+    index: int
+    label: str
+    probability: float
+
+
+class TargetRow(TypedDict):
+    """What is explained: ``index`` is -1, ``label`` and ``probability`` None, where it is no class."""
+
+    index: int
+    label: str | None
+    probability: float | None
+    score: float
+
+
+class PassesRow(TypedDict):
+    """How many samples went through the model, or through a part of it."""
+
+    forward: int
+    backward: int
+    partial: int
+
+
+class EvidenceRow(TypedDict):
+    """The target's probability without the most important ``share`` of the area, and with that share alone.
+
+    Where the target has no probability, its score. More keys may follow.
+    """
+
+    share: float
+    baseline: str
+    removed: float
+    kept: float
+
+
+class ExplanationRow(TypedDict):
+    """One method's answer for one target; ``map`` says where the raw map lies."""
+
+    method: str
+    title: str
+    options: dict[str, object]
+    layer: str | None
+    target: TargetRow
+    map: str
+    shape: list[int]
+    reduce: Reduce
+    show: Literal["positive", "signed"]
+    residual: float | None
+    passes: PassesRow
+    seconds: float
+    evidence: EvidenceRow | None
+    graph: dict[str, object] | None
+    notes: list[str]
+
+
+class GeometryRow(TypedDict):
+    """Where the model's input grid lies on the picture, as in ``whence.pictures.preprocess.Geometry``."""
+
+    picture: list[int]
+    grid: list[int]
+    box: list[float]
+
+
+class PictureRow(TypedDict):
+    """One picture: ``status`` is "ok" or the error; ``size`` is [H, W]; ``truth`` is a label's text."""
+
+    path: str
+    sha256: str | None
+    decoded: list[str]
+    status: str
+    size: list[int] | None
+    geometry: GeometryRow | None
+    truth: str | None
+    top: list[ClassRow]
+    explanations: list[ExplanationRow]
+
+
+class Result(TypedDict):
+    """result.json, schema 1; ``versions`` names the libraries that the numbers depend on."""
+
+    schema: int
+    whence: str
+    versions: NotRequired[dict[str, str]]
+    seed: int
+    report: str
+    model: ModelRow
+    pictures: list[PictureRow]
+
+
+Evidence = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pixels that a report shows of one picture.
+
+    ``original`` is the picture, of any size with its proportions, or what the model saw of it where the geometry
+    is not known. ``evidence`` holds for each explanation the picture with the important share removed and with
+    that share alone, on the model's input grid, or None.
+    """
+
+    original: UInt8[np.ndarray, "H W 3"]
+    evidence: tuple[Evidence | None, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that a report shows.
+
+    ``maps`` are raw and signed, [h, w] or [C, h, w], under the names that follow ``maps.npz#`` in the result.
+    ``drawn`` has None for a picture with an error.
+    """
+
+    result: Result
+    maps: Mapping[str, Float32[np.ndarray, "..."]]
+    drawn: Sequence[Drawn | None]
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of result.json (draft 2020-12)."""
+    text = files(__package__).joinpath("result.schema.json").read_text("utf-8")
+    return cast(dict[str, Any], json.loads(text))
+
+
+def checked(value: object) -> Result:
+    """Return ``value`` as a result.
+
+    Raises
+    ------
+    OutputError
+        It is of another schema, or some part of it is missing or of the wrong type; the message says which.
+    """
+    found = value.get("schema") if isinstance(value, dict) else None
+    if found != SCHEMA:
+        raise OutputError(f"the result is of schema {found!r}, and this whence reads schema {SCHEMA}: update whence")
+    for fault in _faults(value, Result, "result"):
+        raise OutputError(f"the result is damaged: {fault}")
+    return cast(Result, value)
+
+
+def _faults(value: object, kind: Any, where: str) -> Iterator[str]:  # noqa: ANN401  (any annotation)
+    """Yield what in ``value`` does not fit the annotation ``kind``."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if is_typeddict(kind):
+        yield from _row_faults(value, kind, where)
+    elif origin in (Union, UnionType):
+        if all(any(_faults(value, one, where)) for one in arguments):
+            yield from _faults(value, arguments[0], where)
+    elif origin is Literal:
+        if value not in arguments:
+            yield f"{where} is {value!r}, not one of {', '.join(map(repr, arguments))}"
+    elif origin is list and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _faults(item, arguments[0], f"{where}[{index}]")
+    elif origin is dict and isinstance(value, dict):
+        for key, item in value.items():
+            yield from _faults(item, arguments[1], f"{where}.{key}")
+    elif not _plain(value, origin or kind):
+        yield f"{where} is {str(value)[:40]!r}, not {getattr(kind, '__name__', kind)}"
+
+
+def _row_faults(value: object, kind: Any, where: str) -> Iterator[str]:  # noqa: ANN401
+    if not isinstance(value, dict):
+        yield f"{where} is no object"
+        return
+    for key, annotation in get_type_hints(kind).items():
+        if key in value:
+            yield from _faults(value[key], annotation, f"{where}.{key}")
+        elif key in kind.__required_keys__:
+            yield f"{where}.{key} is missing"
+
+
+def _plain(value: object, kind: type) -> bool:
+    """Return whether ``value`` is one; a whole number is a number, and true and false are none."""
+    if kind is object or (kind is NoneType and value is None):
+        return True
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))

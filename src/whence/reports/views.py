@@ -1,0 +1,162 @@
+"""From results and drawn pixels to what the page's template says and shows; no markup here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import UInt8
+
+from whence.reports import words
+from whence.reports.contents import ExplanationRow, PictureRow
+from whence.reports.figures import ExplanationFigures, PictureFigures, map_name
+from whence.reports.images import Encoded, exact, photo, shrunk
+from whence.reports.overlay import colour_bar
+
+# The longest side, in pixels, of a picture on the page, and the one at which it is shown where there is room.
+_LONGEST, _SHOWN = 560, 400
+# A heat map under a slider is looked through, not read.
+_LAYER_QUALITY = 60
+
+# Takes an image and a name for it, and returns the address under which the page finds it.
+Keep = Callable[[str, Encoded], str]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image on the page: its address, the size at which it is shown and what it shows, in words."""
+
+    address: str
+    height: int
+    width: int
+    alt: str
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One picture of the evidence: what was done to it, what the model then says, and what follows from that."""
+
+    image: Image | None
+    caption: str
+    value: str
+    bar: float | None
+    finding: words.Finding | None
+
+
+@dataclass(frozen=True)
+class ExplanationView:
+    """One card."""
+
+    row: ExplanationRow
+    target: str
+    value: str
+    evidence: tuple[Exhibit, ...]
+    base: Image
+    layer: Image
+    heat: Image
+    bar: Image
+    ticks: tuple[str, ...]
+    zero: bool
+    whole: bool
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class PictureView:
+    """One section: a picture with its explanations, or with its error."""
+
+    row: PictureRow
+    name: str
+    verdict: str | None
+    original: Image | None
+    explanations: tuple[ExplanationView, ...]
+
+
+def picture_view(index: int, row: PictureRow, drawn: PictureFigures | None, keep: Keep) -> PictureView:
+    """Return one picture's section; ``keep`` takes its images."""
+    name = words.short(row["path"])
+    if drawn is None:
+        return PictureView(row, name, None, None, ())
+    original = _image(f"{index}-page", photo(shrunk(drawn.original, _LONGEST)), f"The picture {name}", keep)
+    explanations = tuple(
+        _explanation(explanation, figures, drawn, partial(_named, keep, map_name(explanation).replace("/", "-")))
+        for explanation, figures in zip(row["explanations"], drawn.explanations, strict=True)
+    )
+    return PictureView(row, name, words.verdict(row), original, explanations)
+
+
+def _named(keep: Keep, prefix: str, name: str, encoded: Encoded) -> str:
+    return keep(f"{prefix}-page-{name}", encoded)
+
+
+def _image(name: str, encoded: Encoded, alt: str, keep: Keep) -> Image:
+    height, width = encoded.size
+    factor = _SHOWN / max(height, width)
+    return Image(keep(name, encoded), max(1, round(height * factor)), max(1, round(width * factor)), alt)
+
+
+def _explanation(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigures, keep: Keep) -> ExplanationView:
+    target, laid, title = words.label(row["target"]), drawn.laid, row["title"]
+    return ExplanationView(
+        row=row,
+        target=target,
+        value=words.measured(row["target"], words.before(row["target"])),
+        evidence=_evidence(row, drawn, of, keep),
+        base=_image("base", photo(shrunk(laid.base, _LONGEST)), f"The picture under the map of {title}", keep),
+        layer=_image("layer", photo(shrunk(laid.layer, _LONGEST), _LAYER_QUALITY), "", keep),
+        heat=_image("map", exact(laid.heat), f"Map of {title} for {target}, without the picture", keep),
+        bar=_image("bar", exact(colour_bar(row["show"])), "", keep),
+        ticks=tuple(words.number(tick) for tick in laid.scale.ticks),
+        zero=laid.scale.top == 0,
+        whole=laid.whole,
+        facts=_facts(row),
+    )
+
+
+def _evidence(
+    row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigures, keep: Keep
+) -> tuple[Exhibit, ...]:
+    evidence, target = row["evidence"], row["target"]
+    if evidence is None:
+        return ()
+    share = words.percent(evidence["share"])
+    needed, sufficient = words.findings(target, evidence)
+    removed, kept = drawn.evidence or (None, None)
+
+    def exhibit(
+        name: str, pixels: UInt8[np.ndarray, "h w 3"] | None, caption: str, value: float, said: words.Finding | None
+    ) -> Exhibit:
+        image = None if pixels is None else _image(name, photo(shrunk(pixels, _LONGEST)), caption, keep)
+        bar = None if target["probability"] is None else round(100 * value, 2)
+        return Exhibit(image, caption, words.measured(target, value), bar, said)
+
+    return (
+        exhibit("whole", of.seen, "The whole picture, as the model sees it", words.before(target), None),
+        exhibit(
+            "removed", removed, f"The important {share} {words.taken_away(evidence)}", evidence["removed"], needed
+        ),
+        exhibit("kept", kept, f"Only the important {share} kept", evidence["kept"], sufficient),
+    )
+
+
+def _facts(row: ExplanationRow) -> dict[str, str]:
+    """Return the small print of one explanation, in the order in which it is shown."""
+    passes = [f"{count} {kind}" for kind, count in row["passes"].items() if count]
+    facts = {
+        "Layer": row["layer"],
+        "Score": words.number(row["target"]["score"]),
+        "Residual": None if row["residual"] is None else words.number(row["residual"]),
+        "Passes": ", ".join(passes) or "none",
+        "Time": f"{words.number(row['seconds'])} s",
+        "Map": " × ".join(str(n) for n in row["shape"]),
+        "Options": ", ".join(f"{key} = {_value(value)}" for key, value in row["options"].items()) or "none",
+    }
+    return {name: text for name, text in facts.items() if text is not None}
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return " + ".join(_value(item) for item in value)
+    if value is None:
+        return "none"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
