@@ -164,7 +164,7 @@ class Explanation:
         OutputError
             The folder is not empty and was not made by whence, or cannot be written.
         """
-        return folders.write(self._contents(), Path(folder))
+        return Path(folders.write(self._contents(), folder)["report"])
 
     @classmethod
     def load(cls, folder: str | Path, index: int = 0) -> "Explanation":
@@ -177,7 +177,7 @@ class Explanation:
         OptionError
             It holds fewer explanations.
         """
-        found = loaded(folders.read(Path(folder)))
+        found = loaded(folders.read(folder))
         if not 0 <= index < len(found):
             raise OptionError(f"load(index={index}): {folder} holds {len(found)} explanations, 0 to {len(found) - 1}")
         return found[index]

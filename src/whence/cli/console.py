@@ -2,10 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -59,12 +63,36 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
             say("  ".join("-" * width for width in widths))
 
 
+def _bar() -> "Progress":
+    """Return a progress bar on stderr, with the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yield the items, with their count and the time left on stderr; quiet where that is no terminal."""
     if not sys.stderr.isatty():
         yield from items
         return
-    from rich.console import Console
-    from rich.progress import track
+    with _bar() as bar:
+        yield from bar.track(items, total=total, description=what)
 
-    yield from track(items, description=what, total=total, console=Console(stderr=True), transient=True)
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that is told ``(stage, done, total)``; quiet where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    with _bar() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield show

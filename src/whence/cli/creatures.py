@@ -1,5 +1,115 @@
-"""`whence creatures`: draw pictures with known answers, train on them, score a model."""
+"""`whence creatures`: draw pictures with known answers, train a classifier on them, score one."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-app = typer.Typer(help="Drawn pictures whose true answers are known.", no_args_is_help=True)
+from whence.cli import console
+from whence.cli.console import DEFAULT_MODEL, Debug, Device, Json, Model, Seed, Trust, Weights
+
+if TYPE_CHECKING:
+    from whence.creatures.score import Predict
+    from whence.models.classifier import Classifier
+
+app = typer.Typer(
+    help="Drawn pictures whose true answers are known: nine species, told apart by any two of four parts.",
+    no_args_is_help=True,
+)
+
+Folder = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new folder.")]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")]
+
+
+@app.command()
+def draw(
+    out: Folder = Path("creatures"),
+    count: Count = 100,
+    seed: Seed = 0,
+    missing: Annotated[int, typer.Option(min=0, max=4, help="How many of the four parts to leave out.")] = 0,
+    size: Annotated[int, typer.Option(min=16, help="The side of the pictures in pixels.")] = 64,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw creatures: PNG pictures, the maps of their parts, and a table of the truth."""
+    from whence.creatures.files import write
+
+    with console.stages() as tell:
+        write(
+            out, count, seed, missing=(missing,), size=size, progress=lambda done, total: tell("drawing", done, total)
+        )
+    if json:
+        console.result({"folder": str(out), "pictures": count, "seed": seed})
+    else:
+        console.say(str(out))
+
+
+@app.command()
+def train(
+    out: Folder = Path("creatures-model"),
+    images: Annotated[int, typer.Option(min=1, help="How many pictures to train on.")] = 9000,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each is seen.")] = 9,
+    drop: Annotated[int, typer.Option(min=0, max=2, help="Up to how many parts are missing in half of them.")] = 2,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train the classifier of the creatures, and write it as a model folder."""
+    from whence.creatures.train import Recipe, train
+
+    with console.stages() as tell:
+        train(out, Recipe(images, epochs, drop, seed=seed), threads=threads, progress=tell)
+    if json:
+        console.result({"folder": str(out)})
+    else:
+        console.say(str(out))
+
+
+@app.command()
+def score(
+    model: Model = DEFAULT_MODEL,
+    weights: Weights = None,
+    count: Count = 2000,
+    seed: Seed = 1,
+    device: Device = "cpu",
+    json: Json = False,
+    trust: Trust = False,
+    debug: Debug = False,
+) -> None:
+    """Say how many fresh creatures a model knows, whole and with parts missing."""
+    from whence.creatures import LABELS
+    from whence.creatures.score import score
+    from whence.models.load import load_model
+
+    found = score(predictor(load_model(model, weights=weights, device=device, trust=trust)), count, seed)
+    if json:
+        console.result(asdict(found))
+        return
+    rows = [("whole", found.whole), ("one part missing", found.one_missing), ("two parts missing", found.two_missing)]
+    rows += [(f"whole {label}", share) for label, share in zip(LABELS, found.classes, strict=True)]
+    console.table(("creatures", "right"), [(name, f"{share:.2%}") for name, share in rows])
+
+
+def predictor(classifier: "Classifier") -> "Predict":
+    """Return the function from pixels to probabilities that ``score`` asks for."""
+    import numpy as np
+    import torch
+    from jaxtyping import Float, UInt8
+    from torch import Tensor
+
+    from whence.errors import ModelError
+    from whence.models.session import move, opened
+    from whence.pictures.read import read
+
+    preprocess = classifier.preprocess
+    if preprocess is None:
+        raise ModelError(f"{classifier.name} states no preprocessing: write it into the model file's [preprocess]")
+
+    def predict(pixels: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k"]:
+        x = move(classifier, torch.stack([preprocess(read(picture)).input for picture in pixels]))
+        with opened(classifier) as session:
+            return session.scale.probabilities(session.logits(session.run(x)))
+
+    return predict

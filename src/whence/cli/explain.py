@@ -121,14 +121,13 @@ def finish(job: "Job", sources: Sequence[str], out: Path, json: bool) -> None:
     good = [outcome for outcome in done if not isinstance(outcome, Failure)]
     if not good:
         raise failures[0].error
-    written = contents(done, good[0][1][0].model, job.seed)
-    page = folder.write(written, out)
+    result = folder.write(contents(done, good[0][1][0].model, job.seed), out)
     if json:
-        console.result({**written.result, "report": str(page)})
+        console.result(result)
     else:
         _tell(good)
         console.say()
-        console.say(str(page))
+        console.say(result["report"])
     for failure in failures:
         console.warn(f"not explained: {failure.error}")
     if failures:
@@ -136,7 +135,7 @@ def finish(job: "Job", sources: Sequence[str], out: Path, json: bool) -> None:
 
 
 def _tell(good: Sequence["Outcome"]) -> None:
-    """Print a line an explanation: what the model said, and what the evidence is."""
+    """Print one line for each explanation: what the model said, and what the evidence is."""
     rows = []
     for outcome in good:
         assert isinstance(outcome, tuple)

@@ -1,6 +1,5 @@
 """`whence report`: draw a report again from its files."""
 
-import json as json_format
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +17,8 @@ def report(
     """Draw the page of a report again from result.json, maps.npz and pictures/."""
     from whence.reports.folder import redraw
 
-    page = redraw(folder)
+    result = redraw(folder)
     if json:
-        console.result({**json_format.loads((folder / "result.json").read_text("utf-8")), "report": str(page)})
+        console.result(result)
     else:
-        console.say(str(page))
+        console.say(result["report"])

@@ -1,10 +1,9 @@
 """Folders that are there as a whole or not at all."""
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from shutil import rmtree
 
 from whence.errors import OutputError
@@ -19,30 +18,17 @@ def new_folder(out: Path) -> Iterator[Path]:
     OutputError
         If ``out`` is a file, or a folder with something in it, or cannot be made.
     """
-    _refuse(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError(f"{out} is there already and no empty folder: choose a new one, or remove it first")
+    draft = out.parent / f".{out.name}-{token_hex(4)}"
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        draft.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(f"cannot write into {out.parent}: {error.strerror}; choose another folder") from error
+        raise OutputError(f"cannot write into {out.parent} ({error.strerror}): choose another folder") from error
     try:
         yield draft
-        draft.chmod(0o777 & ~_umask())
-        _refuse(out)
         if out.exists():
             out.rmdir()
         draft.rename(out)
     finally:
         rmtree(draft, ignore_errors=True)
-
-
-def _refuse(out: Path) -> None:
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(f"{out} is there already and not an empty folder: choose a new one, or remove it first")
-
-
-def _umask() -> int:
-    """Return the user's mask, which a temporary folder is made without."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

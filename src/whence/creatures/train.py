@@ -1,5 +1,6 @@
 """How the bundled classifier of the creatures is made: drawn pictures in, a model folder out."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from whence.creatures.code import CLASSES, LABELS
@@ -22,7 +23,7 @@ from whence.models.bundled.creature_net import CreatureNet, creature_net
 Progress = Callable[[str, int, int], None]
 
 _MODEL = """\
-name = "{name}"
+name = {name}
 source = "whence:creature_net"
 weights = "weights.safetensors"
 labels = "labels.txt"
@@ -39,9 +40,9 @@ std = [0.5, 0.5, 0.5]
 class Recipe:
     """All that decides the weights.
 
-    Half of the pictures show whole creatures; of the others, one to ``drop`` of the four deciding parts are missing,
-    so that a part that was removed is nothing strange to the net. ``tags`` is the share of creatures that wear the tag
-    of their own class, as for :func:`~whence.creatures.drawing.draw_many`.
+    Half of the pictures show whole creatures; in the others, one to ``drop`` of the four deciding parts are missing,
+    so that a part that was removed is nothing strange to the net. ``tags`` is the share of creatures that wear the
+    tag of their own class, as for :func:`~whence.creatures.drawing.draw_many`.
     """
 
     images: int = 9000
@@ -101,23 +102,23 @@ def train(
 def write_model(folder: Path, net: nn.Module, name: str) -> None:
     """Write ``model.toml``, the weights and the labels into a folder."""
     state = {key: value.half() if value.is_floating_point() else value for key, value in net.state_dict().items()}
-    save_file(state, folder / "weights.safetensors")
+    (folder / "weights.safetensors").write_bytes(save(state))
     (folder / "labels.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
-    (folder / "model.toml").write_text(_MODEL.format(name=name), encoding="utf-8")
+    (folder / "model.toml").write_text(_MODEL.format(name=json.dumps(name)), encoding="utf-8")
 
 
 def fit(
     pixels: UInt8[Tensor, "n h w 3"], labels: Int[Tensor, " n"], recipe: Recipe, progress: Progress
 ) -> CreatureNet:
-    """Return a net trained on the pictures: AdamW, one cycle of the learning rate."""
+    """Return a net trained on the pictures, still in training mode: AdamW, one cycle of the learning rate."""
     generator = torch.Generator().manual_seed(recipe.seed)
-    net = fresh_net(generator).train().to(memory_format=torch.channels_last)
+    net = fresh_net(generator).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.rate, total_steps=recipe.steps + 1, pct_start=recipe.warm_up
+        optimiser, recipe.rate, total_steps=recipe.steps, pct_start=recipe.warm_up
     )
     for step, chosen in enumerate(_batches(len(labels), recipe, generator), 1):
-        batch = augmented(normalised(pixels[chosen]), generator).contiguous(memory_format=torch.channels_last)
+        batch = augmented(normalised(pixels[chosen]), generator)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=_has_tiles()):
             loss = F.cross_entropy(net(batch), labels[chosen], label_smoothing=recipe.smoothing)
         optimiser.zero_grad()
@@ -125,11 +126,11 @@ def fit(
         optimiser.step()
         schedule.step()
         progress("training", step, recipe.steps)
-    return net.eval()
+    return net
 
 
 def fresh_net(generator: torch.Generator) -> CreatureNet:
-    """Return the net with weights drawn from ``generator`` alone (He et al., arXiv:1502.01852, for the convolutions)."""
+    """Return the net with its weights drawn from ``generator`` alone, by He's rule for the convolutions."""
     with torch.device("meta"):
         net = creature_net(CLASSES)
     net.to_empty(device="cpu")
@@ -171,7 +172,7 @@ def _batches(count: int, recipe: Recipe, generator: torch.Generator) -> Iterator
     """Return the indices of every batch: all pictures in a new order in each epoch, without the incomplete batch."""
     for _ in range(recipe.epochs):
         order = torch.randperm(count, generator=generator)
-        yield from order[: count // recipe.batch * recipe.batch].split(recipe.batch)
+        yield from order[: count // recipe.batch * recipe.batch].reshape(-1, recipe.batch)
 
 
 def _has_tiles() -> bool:

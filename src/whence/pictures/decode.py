@@ -1,9 +1,9 @@
 """From what Pillow, numpy and torch hold to plain pixels, with a sentence for everything that was done to them."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +22,9 @@ _INTEGERS = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _WITH_ALPHA = {"LA": "LA", "La": "LA", "RGBA": "RGBA", "RGBa": "RGBA", "PA": "RGBA", "P": "RGBA"}
 _OPAQUE = {"1": "L", "L": "L"} | dict.fromkeys(("P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"), "RGB")
 _SAID = {
-    "1": "1-bit converted to 8-bit grey",
-    "P": "palette converted to RGB",
-    "PA": "palette converted to RGB",
-    "CMYK": "CMYK converted to RGB",
-    "YCbCr": "YCbCr converted to RGB",
-    "HSV": "HSV converted to RGB",
-    "LAB": "LAB converted to RGB",
+    "1": ("1-bit converted to 8-bit grey",),
+    **dict.fromkeys(("P", "PA"), ("palette converted to RGB",)),
+    **{mode: (f"{mode} converted to RGB",) for mode in ("CMYK", "YCbCr", "HSV", "LAB")},
 }
 
 # How the stored [H, W, ...] pixels are turned for each EXIF orientation (EXIF 2.32, tag 0x0112).
@@ -69,44 +65,42 @@ class Decoded:
     notes: tuple[str, ...]
 
 
-def read_header(image: Image.Image, file: BinaryIO | None) -> Header:
+def read_header(image: Image.Image, start: bytes) -> Header:
     """Return what the file says of its samples; to be called before the image is loaded.
 
-    ``file`` is the open file that ``image`` is read from, None where only Pillow has it; its position is kept.
+    ``start`` is the first part of the file, empty where only Pillow has it.
     """
     match image.format:
         case "TIFF" if isinstance(image, TiffImageFile):
             return _tiff_header(image)
         case "PPM":
             return _ppm_header(image)
-        case "PNG" if file is not None:
-            return _png_header(dict(_png_chunks(file)))
+        case "PNG" if start:
+            return _png_header(start)
         case "JPEG2000":
-            return _jpeg2000_header(file)
+            return _jpeg2000_header(start) if start else Header(largest=_FULL)
     return Header()
 
 
-def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kind and the first bytes of each chunk before the pixels."""
-    start, place = file.tell(), 8
-    while True:
-        file.seek(place)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if kind == b"IDAT":
-            break
-        yield kind, file.read(min(length, 16))
+def _png_chunk(start: bytes, wanted: bytes) -> bytes:
+    """Return what a chunk before the pixels holds, nothing where there is none."""
+    place = 8
+    while place + 8 <= len(start):
+        length, kind = struct.unpack_from(">I4s", start, place)
+        if kind in (wanted, b"IDAT"):
+            return start[place + 8 : place + 8 + length] if kind == wanted else b""
         place += length + 12
-    file.seek(start)
+    return b""
 
 
-def _png_header(chunks: dict[bytes, bytes]) -> Header:
+def _png_header(start: bytes) -> Header:
     """Read IHDR and sBIT (PNG 3rd edition, 11.2.1 and 11.3.2.7).
 
     A writer that conforms scales fewer bits up to 16 and names them in sBIT; many others name them in sBIT and
     store the values raw. Samples that go beyond the named bits can only be of the first kind.
     """
-    depth, colour = chunks[b"IHDR"][8:10]
-    bits = chunks.get(b"sBIT", b"\0")[0]
+    depth, colour = _png_chunk(start, b"IHDR")[8:10]
+    bits = (_png_chunk(start, b"sBIT") or b"\0")[0]
     stated = 2**bits - 1 if 0 < bits <= 16 else None
     return Header(depth=depth, grey=colour in (0, 4), largest=stated, beyond=_FULL if stated else None)
 
@@ -132,20 +126,15 @@ def _ppm_header(image: Image.Image) -> Header:
     return Header(depth=largest.bit_length(), largest=largest, stretched=_FULL)
 
 
-def _jpeg2000_header(file: BinaryIO | None) -> Header:
+def _jpeg2000_header(start: bytes) -> Header:
     """Read the bits of the first component from the SIZ marker (ISO/IEC 15444-1, A.5.1).
 
     Pillow shifts grey of more than 8 bits up to 16.
     """
-    if file is None:
-        return Header(largest=_FULL)
-    start = file.tell()
-    file.seek(0)
-    codestream = file.read(1 << 20).partition(b"\xff\x4f\xff\x51")[2]
-    file.seek(start)
-    depth = (codestream[38] & 0x7F) + 1 if len(codestream) > 38 else 16
-    largest = 2 ** min(depth, 16) - 1
-    return Header(depth=depth, largest=largest, stretched=largest << (16 - min(depth, 16)))
+    codestream = start.partition(b"\xff\x4f\xff\x51")[2]
+    depth = min((codestream[38] & 0x7F) + 1, 16) if len(codestream) > 38 else 16
+    largest = 2**depth - 1
+    return Header(depth=depth, largest=largest, stretched=largest << (16 - depth))
 
 
 def decode_image(image: Image.Image, header: Header, name: str, bits: int | None) -> Decoded:
@@ -225,13 +214,9 @@ def _as_mode(image: Image.Image, mode: str) -> UInt8[np.ndarray, "H W *C"]:
     return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
-def _said(image: Image.Image) -> tuple[str, ...]:
-    return (_SAID[image.mode],) if image.mode in _SAID else ()
-
-
 def _with_alpha(image: Image.Image) -> Decoded:
     pixels = _as_mode(image, _WITH_ALPHA[image.mode])
-    return Decoded(_on_white(pixels), (*_said(image), "alpha composited on white"))
+    return Decoded(_on_white(pixels), (*_SAID.get(image.mode, ()), "alpha composited on white"))
 
 
 def _opaque(image: Image.Image, header: Header) -> Decoded:
@@ -239,12 +224,17 @@ def _opaque(image: Image.Image, header: Header) -> Decoded:
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     key = image.info.get("transparency")
     if key is None:
-        return Decoded(pixels, _said(image))
-    # A PNG names its transparent colour in its own bits, Pillow decodes to eight; 1 bit it brings to 255 itself.
-    small = header.depth < 8 and image.mode == "L"
-    key = np.array(key) * 255 // (2**header.depth - 1) if small or header.depth > 8 else np.array(key)
+        return Decoded(pixels, _SAID.get(image.mode, ()))
+    if image.mode != "1":
+        key = _in_eight_bits(key, header.depth)
     clear = (pixels == key).all(axis=-1, keepdims=True)
-    return Decoded(np.where(clear, np.uint8(255), pixels), (*_said(image), "alpha composited on white"))
+    return Decoded(np.where(clear, np.uint8(255), pixels), (*_SAID.get(image.mode, ()), "alpha composited on white"))
+
+
+def _in_eight_bits(key: int | tuple[int, ...], depth: int) -> Shaped[np.ndarray, "..."]:
+    """Bring a transparent colour to the bits that Pillow decodes to; it leaves it in those of the file."""
+    samples = np.atleast_1d(key)
+    return samples >> (depth - 8) if depth > 8 else samples * 255 // (2**depth - 1)
 
 
 def _on_white(pixels: UInt8[np.ndarray, "H W D"]) -> UInt8[np.ndarray, "H W C"]:
@@ -292,9 +282,8 @@ def _floats(image: Image.Image, header: Header, name: str) -> Decoded:
             f"{name!r} holds floats from {low:g} to {high:g}, and only [0, 1] has a known brightness: "
             "scale them to [0, 1]"
         )
-    if header.inverted:
-        return Decoded(1 - pixels, ("white-is-zero grey inverted",))
-    return Decoded(pixels, ())
+    notes = ("white-is-zero grey inverted",) if header.inverted else ()
+    return Decoded(1 - pixels if header.inverted else pixels, notes)
 
 
 def _bits_for(value: int) -> int:
@@ -304,26 +293,29 @@ def _bits_for(value: int) -> int:
 def scaled(
     raw: Shaped[np.ndarray, "H W C"], header: Header, name: str, bits: int | None
 ) -> tuple[Float32[np.ndarray, "H W C"], str]:
-    """Divide whole numbers by the largest one they may take, and say which that is.
-
-    That is 2^bits - 1 where ``bits`` is asked for (PictureError if they do not hold the values), else what the
-    header states, else the smallest of 8, 10, 12, 14 and 16 bits that holds the values.
-    """
-    top = int(raw.max())
-    if bits is not None:
-        if top >= 2**bits:
-            raise PictureError(
-                f"{name!r} holds values up to {top}, more than the {bits} bits asked for (at most {2**bits - 1}): "
-                f"ask for bits={_bits_for(top)}, or leave bits out"
-            )
-        largest, why = 2**bits - 1, "as asked for"
-    elif stated := header.largest if header.largest and top <= header.largest else header.beyond:
-        largest, why = stated, "as the file states"
-    else:
-        largest, why = 2 ** _bits_for(top) - 1, f"the fewest that hold its largest value {top}"
+    """Divide whole numbers by the largest one they may take, and say which that is."""
+    largest, why = _largest(int(raw.max()), header, name, bits)
     whole = (largest + 1).bit_count() == 1
     by = f"{largest.bit_length()} bits" if whole else f"its largest allowed value {largest}"
     return raw.astype(np.float32) / np.float32(largest), f"scaled by {by}, {why}"
+
+
+def _largest(top: int, header: Header, name: str, bits: int | None) -> tuple[int, str]:
+    """Return the largest value that samples up to ``top`` may take, and why.
+
+    It is 2^bits - 1 where ``bits`` is asked for (PictureError if they do not hold the values), else what the
+    header states, else that of the smallest of 8, 10, 12, 14 and 16 bits that holds the values.
+    """
+    if bits is not None and top >= 2**bits:
+        raise PictureError(
+            f"{name!r} holds values up to {top}, more than the {bits} bits asked for (at most {2**bits - 1}): "
+            f"ask for bits={_bits_for(top)}, or leave bits out"
+        )
+    if bits is not None:
+        return 2**bits - 1, "as asked for"
+    if stated := header.largest if header.largest and top <= header.largest else header.beyond:
+        return stated, "as the file states"
+    return 2 ** _bits_for(top) - 1, f"the fewest that hold its largest value {top}"
 
 
 def decode_tensor(pixels: Shaped[torch.Tensor, "..."], name: str, bits: int | None) -> Decoded:
@@ -388,8 +380,7 @@ def _float_on_white(pixels: Float32[np.ndarray, "H W 4"]) -> Float32[np.ndarray,
 
 
 def _checked_floats(pixels: Shaped[np.ndarray, "H W C"], name: str) -> Float32[np.ndarray, "H W C"]:
-    within = pixels.dtype.kind == "f" and bool(pixels.min() >= 0) and bool(pixels.max() <= 1)
-    if within:
+    if pixels.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:
         return pixels.astype(np.float32)
     raise PictureError(
         f"{name!r} must hold uint8, uint16 or floats in [0, 1], and has shape {list(pixels.shape)} of "

@@ -10,9 +10,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from http.client import HTTPResponse
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Protocol, cast, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -24,7 +25,19 @@ from torch import Tensor
 from whence.errors import OptionError, PictureError
 from whence.pictures.decode import Decoded, decode_array, decode_image, decode_tensor, read_header
 
-PictureSource = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray | Tensor
+
+@runtime_checkable
+class BinaryFile(Protocol):
+    """A file object opened for reading bytes."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most ``size`` bytes."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place, and return it."""
+
+
+PictureSource = str | os.PathLike[str] | bytes | BinaryFile | Image.Image | np.ndarray | Tensor
 
 # Pillow warns above this many pixels, and refuses only above twice as many.
 MAX_PIXELS = 89_478_485
@@ -32,6 +45,8 @@ MAX_PIXELS = 89_478_485
 MAX_FILE_BYTES = 1 << 30
 # For what comes over the network or through a pipe, which has to be kept in memory.
 MAX_STREAM_BYTES = 64 << 20
+# Holds what stands before the pixels: chunks, boxes and colour profiles.
+_HEADER_BYTES = 1 << 20
 _SILENCE_SECONDS = 20
 _FETCH_SECONDS = 120
 
@@ -111,7 +126,7 @@ def read(source: PictureSource, *, bits: int | None = None, name: str | None = N
         return _read_file(BytesIO(source), name, bits)
     if isinstance(source, Image.Image | np.ndarray | Tensor):
         return _read_pixels(source, name, bits)
-    if hasattr(source, "read"):
+    if isinstance(source, BinaryFile):
         return _read_file(_rewound(source, name), name, bits)
     raise PictureError(
         f"{name!r} is of type {type(source).__name__}: pass a path, an address, bytes, a binary file object, "
@@ -136,6 +151,8 @@ def _only_picture_errors(name: str) -> Iterator[None]:
         yield
     except PictureError:
         raise
+    except MemoryError:
+        raise PictureError(f"{name!r} needs more memory than there is: save a smaller copy") from None
     except Exception as error:  # Pillow's plugins raise what their parsers stumble on: IndexError, zlib.error, ...
         fault = " ".join(str(error).split()) or type(error).__name__
         said = "".join(letter if letter.isprintable() else "?" for letter in fault[:160])
@@ -151,7 +168,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str) -> BufferedReader:
     """Open an ordinary file; waits for no pipe, and raises PictureError for all else."""
     try:
         file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115
@@ -176,29 +193,32 @@ def _why_not_opened(path: str, error: OSError | ValueError) -> str:
     return f"{path!r} cannot be opened ({getattr(error, 'strerror', None) or error}): check its name"
 
 
-def _rewound(source: BinaryIO, name: str) -> BinaryIO:
+def _rewound(source: BinaryFile, name: str) -> BinaryFile:
     """Return a file object that can be read twice."""
     with _only_picture_errors(name):
-        if source.seekable():
+        try:
             source.seek(0)
             return source
-        data = source.read(MAX_STREAM_BYTES + 1)
+        except OSError:
+            data = source.read(MAX_STREAM_BYTES + 1)
         if len(data) > MAX_STREAM_BYTES:
             raise PictureError(f"{name!r} is a stream of more than {MAX_STREAM_BYTES} bytes: save it to a file")
         return BytesIO(data)
 
 
-def _read_file(file: BinaryIO, name: str, bits: int | None) -> Picture:
+def _read_file(file: BinaryFile, name: str, bits: int | None) -> Picture:
     """Decode and hash an open file, both from this one handle."""
     with _only_picture_errors(name):
         _check_bytes(file, name)
-        with _open_image(file, name) as image:
+        file.seek(0)
+        start = file.read(_HEADER_BYTES)
+        with _open_image(file, start, name) as image:
             _check_size(image.size, name)
-            decoded = decode_image(image, read_header(image, file), name, bits)
+            decoded = decode_image(image, read_header(image, start), name, bits)
         return _picture(name, decoded, _digest(file))
 
 
-def _check_bytes(file: BinaryIO, name: str) -> None:
+def _check_bytes(file: BinaryFile, name: str) -> None:
     count = file.seek(0, os.SEEK_END)
     if count == 0:
         raise PictureError(f"{name!r} is empty: get the file again")
@@ -208,14 +228,13 @@ def _check_bytes(file: BinaryIO, name: str) -> None:
         )
 
 
-def _open_image(file: BinaryIO, name: str) -> Image.Image:
+def _open_image(file: BinaryFile, start: bytes, name: str) -> Image.Image:
     """Let Pillow read the header."""
     Image.init()
     try:
-        return Image.open(file, formats=[known for known in _FORMATS if known in Image.OPEN])
+        return Image.open(cast(IO[bytes], file), formats=[known for known in _FORMATS if known in Image.OPEN])
     except UnidentifiedImageError:
-        file.seek(0)
-        raise PictureError(_why_no_picture(file.read(512), name)) from None
+        raise PictureError(_why_no_picture(start[:512], name)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(
             f"{name!r} is too large, and at most {MAX_PIXELS} pixels are read: save a smaller copy"
@@ -240,7 +259,7 @@ def _check_size(size: tuple[int, int], name: str) -> None:
         )
 
 
-def _digest(file: BinaryIO) -> str:
+def _digest(file: BinaryFile) -> str:
     digest = hashlib.sha256()
     file.seek(0)
     while block := file.read(1 << 20):
@@ -252,7 +271,7 @@ def _read_pixels(source: Image.Image | np.ndarray | Tensor, name: str, bits: int
     with _only_picture_errors(name):
         if isinstance(source, Image.Image):
             _check_size(source.size, name)
-            decoded = decode_image(source, read_header(source, None), name, bits)
+            decoded = decode_image(source, read_header(source, b""), name, bits)
         elif isinstance(source, Tensor):
             decoded = decode_tensor(source, name, bits)
         else:
@@ -298,10 +317,10 @@ def _fetch(address: str) -> bytes:
         raise PictureError(f"{address!r} cannot be fetched ({error}): check it and the network") from error
 
 
-def _bounded(answer: BinaryIO, address: str) -> bytes:
+def _bounded(answer: HTTPResponse, address: str) -> bytes:
     data, deadline = bytearray(), time.monotonic() + _FETCH_SECONDS
     # read1 returns what has come, so that a server that drips is seen.
-    while block := answer.read1(1 << 16):  # type: ignore[attr-defined]
+    while block := answer.read1(1 << 16):
         data += block
         if len(data) > MAX_STREAM_BYTES:
             raise PictureError(f"{address!r} holds more than {MAX_STREAM_BYTES} bytes: download it and name the file")

@@ -44,7 +44,7 @@ def _srgb(lab: Float[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "n 3"]:
     cones = (lab @ np.linalg.inv(_TO_LAB).T) ** 3
     linear = np.clip(cones @ np.linalg.inv(_TO_CONES).T, 0, 1)
     unit = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(unit * 255).astype(np.uint8)
+    return np.asarray(np.rint(unit * 255), np.uint8)
 
 
 def _ramp(

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from importlib.resources import files
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Any, Literal, NotRequired, TypedDict, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    TypedDict,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import numpy as np
 from jaxtyping import Float32, UInt8

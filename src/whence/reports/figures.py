@@ -1,19 +1,20 @@
 """Everything that is drawn of one picture, as pixels; pages, folders and notebooks choose from it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
-from whence.errors import OutputError
+from whence.errors import NotFiniteError, OutputError
 from whence.reports.contents import Contents, Drawn, Evidence, ExplanationRow, PictureRow
 from whence.reports.images import shrunk
 from whence.reports.overlay import Laid, as_seen, lay, on_grid, placed
 
 # The longest side, in pixels, of a picture that is kept in a folder.
 LONGEST = 1024
-_ADDRESS = "maps.npz#"
+_MAP = re.compile(r"maps\.npz#(\d+/[A-Za-z0-9][A-Za-z0-9_.+-]*(?:~\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,37 @@ class PictureFigures:
 
 
 def map_name(explanation: ExplanationRow) -> str:
-    """Return the name of an explanation's map inside maps.npz."""
-    return explanation["map"].removeprefix(_ADDRESS)
+    """Return the name of an explanation's map inside maps.npz, which names its files too.
+
+    Raises
+    ------
+    OutputError
+        It is none: made of an index, the method's name and perhaps a count.
+    """
+    found = _MAP.fullmatch(explanation["map"])
+    if found is None:
+        raise OutputError(f"the result is damaged: {explanation['map'][:80]!r} names no map, as maps.npz#0/cam does")
+    return found[1]
+
+
+def map_of(contents: Contents, explanation: ExplanationRow) -> Float32[np.ndarray, "..."]:
+    """Return an explanation's raw map.
+
+    Raises
+    ------
+    OutputError
+        It is missing, or no map.
+    NotFiniteError
+        It holds NaN or infinity.
+    """
+    name = map_name(explanation)
+    values = contents.maps.get(name)
+    if values is None or list(values.shape) != explanation["shape"] or values.ndim not in (2, 3):
+        found = "missing" if values is None else f"of shape {list(values.shape)}, not {explanation['shape']}"
+        raise OutputError(f"the map {name!r} is {found}: explain the picture again")
+    if not np.isfinite(values).all():
+        raise NotFiniteError(f"the map {name!r} holds NaN or infinity: explain the picture again")
+    return np.asarray(values, np.float32)
 
 
 def figures(contents: Contents) -> Iterator[PictureFigures | None]:
@@ -45,6 +75,8 @@ def figures(contents: Contents) -> Iterator[PictureFigures | None]:
     ------
     OutputError
         A map or a picture's pixels are missing.
+    NotFiniteError
+        A map holds NaN or infinity.
     """
     for index, (row, drawn) in enumerate(zip(contents.result["pictures"], contents.drawn, strict=True)):
         if row["status"] != "ok":
@@ -60,9 +92,6 @@ def _drawn(contents: Contents, row: PictureRow, drawn: Drawn) -> PictureFigures:
     place = placed(row["geometry"], (original.shape[0], original.shape[1]))
     explained = []
     for explanation, evidence in zip(row["explanations"], drawn.evidence, strict=True):
-        name = map_name(explanation)
-        if name not in contents.maps:
-            raise OutputError(f"the map {name!r} is missing from maps.npz: explain the picture again")
-        heat = on_grid(contents.maps[name], explanation["reduce"], place.grid)
+        heat = on_grid(map_of(contents, explanation), explanation["reduce"], place.grid)
         explained.append(ExplanationFigures(lay(original, heat, explanation["show"], place), evidence))
     return PictureFigures(original, as_seen(original, place), tuple(explained))

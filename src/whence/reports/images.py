@@ -42,20 +42,25 @@ def resized(pixels: UInt8[np.ndarray, "H W c"], size: tuple[int, int]) -> UInt8[
 
 def png(pixels: UInt8[np.ndarray, "H W c"]) -> Encoded:
     """Return the pixels without loss."""
-    return _encoded(pixels, "png", optimize=True)
+    return png_of(Image.fromarray(pixels))
+
+
+def png_of(image: Image.Image) -> Encoded:
+    """Return an image of Pillow's without loss."""
+    return _encoded(image, "png")
 
 
 def exact(pixels: UInt8[np.ndarray, "H W c"]) -> Encoded:
     """Return the pixels without loss, smaller than PNG; for heat maps, whose colours are read as numbers."""
-    return _encoded(pixels, "webp", lossless=True, quality=50, method=3)
+    return _encoded(Image.fromarray(pixels), "webp", lossless=True, quality=50, method=3)
 
 
 def photo(pixels: UInt8[np.ndarray, "H W c"], quality: int = 75) -> Encoded:
     """Return the pixels as a photograph, with the loss that ``quality`` of 100 allows."""
-    return _encoded(pixels, "webp", quality=quality, method=4)
+    return _encoded(Image.fromarray(pixels), "webp", quality=quality, method=4)
 
 
-def _encoded(pixels: UInt8[np.ndarray, "H W c"], kind: Kind, **options: bool | int) -> Encoded:
+def _encoded(image: Image.Image, kind: Kind, **options: bool | int) -> Encoded:
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, kind.upper(), **options)
-    return Encoded(buffer.getvalue(), kind, (pixels.shape[0], pixels.shape[1]))
+    image.save(buffer, kind.upper(), **options)
+    return Encoded(buffer.getvalue(), kind, (image.height, image.width))

@@ -113,9 +113,7 @@ def _explanation(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigu
     )
 
 
-def _evidence(
-    row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigures, keep: Keep
-) -> tuple[Exhibit, ...]:
+def _evidence(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigures, keep: Keep) -> tuple[Exhibit, ...]:
     evidence, target = row["evidence"], row["target"]
     if evidence is None:
         return ()

@@ -8,6 +8,8 @@ from whence.reports.contents import EvidenceRow, PictureRow, TargetRow
 # What is left of the probability: at least this share says that nothing was lost, at most the other that most was.
 _UNHARMED, _RUINED = 0.9, 0.5
 
+# Keeps a number and its unit on one line.
+_SPACE = "\N{NO-BREAK SPACE}"
 _REMOVED = {"blurred": "blurred away", "black": "blacked out"}
 
 
@@ -22,10 +24,10 @@ class Finding:
 def percent(share: float) -> str:
     """Return a share of 1 in per cent; what is not quite nothing or everything is never rounded to it."""
     if 0 < share < 0.0005:
-        return "< 0.1 %"
+        return f"<{_SPACE}0.1{_SPACE}%"
     if 0.9995 < share < 1:
-        return "> 99.9 %"
-    return f"{100 * share:.1f} %".replace(".0 ", " ")
+        return f">{_SPACE}99.9{_SPACE}%"
+    return f"{100 * share:.1f}".removesuffix(".0") + f"{_SPACE}%"
 
 
 def number(value: float) -> str:
@@ -101,8 +103,12 @@ def short(path: str) -> str:
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2] or path or "picture"
 
 
-def plain(text: str, longest: int) -> str:
-    """Return text that Pillow's own font can draw: ASCII, cut to ``longest`` letters."""
-    spelt = unicodedata.normalize("NFKD", text.replace("−", "-").replace("“", '"').replace("”", '"'))
-    letters = "".join(c if " " <= c <= "~" else "?" for c in spelt if not unicodedata.combining(c))
-    return letters if len(letters) <= longest else letters[: longest - 3] + "..."
+def cut(text: str, longest: int) -> str:
+    """Return text of at most ``longest`` letters."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def plain(text: str) -> str:
+    """Return text in the ASCII letters that Pillow's own font can draw."""
+    spelt = unicodedata.normalize("NFKD", text.translate({0x2212: "-", 0x201C: '"', 0x201D: '"'}))
+    return "".join(c if " " <= c <= "~" else "?" for c in spelt if not unicodedata.combining(c))

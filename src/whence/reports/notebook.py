@@ -1,0 +1,100 @@
+"""What a notebook shows of a result: a table with small figures, or one figure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from PIL import Image
+
+from whence.reports import words
+from whence.reports.contents import Contents, ExplanationRow, PictureRow
+from whence.reports.figures import ExplanationFigures, PictureFigures, figures
+from whence.reports.images import Encoded, png_of
+from whence.reports.page import render
+from whence.reports.sheet import sheet
+
+# A notebook keeps every output in its file: this is what all figures of one table may take there, in bytes.
+_BUDGET = 100_000
+_SIDES = (220, 180, 140, 100, 72)
+_COLOURS = 128
+_MOST_FIGURES, _MOST_LINES = 6, 20
+# The side of one picture where the figure stands alone.
+_ALONE = 280
+
+
+class Explained(NamedTuple):
+    """One explanation of one picture, in words and in pixels."""
+
+    picture: PictureRow
+    row: ExplanationRow
+    of: PictureFigures
+    drawn: ExplanationFigures
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table, its texts cut to what fits."""
+
+    picture: str
+    method: str
+    target: str
+    value: str
+    removed: str
+    kept: str
+
+
+def html(contents: Contents) -> str:
+    """Return a table with small PNG figures, everything escaped, without script, below 200 KB."""
+    pictures = contents.result["pictures"]
+    every = [(picture, row) for picture in pictures for row in picture["explanations"]]
+    failed = [(words.short(picture["path"]), picture["status"]) for picture in pictures if picture["status"] != "ok"]
+    values = {
+        "model": words.cut(contents.result["model"]["name"], 80),
+        "lines": [_line(*pair) for pair in every[:_MOST_LINES]],
+        "more": max(0, len(every) - _MOST_LINES),
+        "failed": [(words.cut(name, 80), words.cut(error, 300)) for name, error in failed[:_MOST_LINES]],
+        "figures": _small_figures(contents),
+    }
+    return render("notebook.html.j2", values)
+
+
+def png(contents: Contents) -> bytes:
+    """Return one PNG figure: for each explanation a row with the picture, its map, removed, kept and the scale."""
+    rows = [sheet(*explained, side=_ALONE) for explained in islice(_explained(contents), _MOST_FIGURES)]
+    width, height = max((row.width for row in rows), default=1), sum(row.height for row in rows)
+    canvas = Image.new("RGB", (width, max(1, height)), "#ffffff")
+    top = 0
+    for row in rows:
+        canvas.paste(row, (0, top))
+        top += row.height
+    return png_of(canvas).data
+
+
+def _explained(contents: Contents) -> Iterator[Explained]:
+    for picture, of in zip(contents.result["pictures"], figures(contents), strict=True):
+        if of is not None:
+            for row, drawn in zip(picture["explanations"], of.explanations, strict=True):
+                yield Explained(picture, row, of, drawn)
+
+
+def _line(picture: PictureRow, row: ExplanationRow) -> Line:
+    target, evidence = row["target"], row["evidence"]
+    texts = (words.cut(text, 80) for text in (words.short(picture["path"]), row["title"], words.label(target)))
+    values = (words.before(target), evidence and evidence["removed"], evidence and evidence["kept"])
+    return Line(*texts, *("–" if value is None else words.measured(target, value) for value in values))
+
+
+def _small_figures(contents: Contents) -> list[tuple[Encoded, str]]:
+    """Return the first explanations' figures, together within the budget, with their words."""
+    first = list(islice(_explained(contents), _MOST_FIGURES))
+    return [(_within(explained, _BUDGET // len(first)), words.cut(explained.row["title"], 80)) for explained in first]
+
+
+def _within(explained: Explained, budget: int) -> Encoded:
+    """Return the largest figure that takes at most ``budget`` bytes, or the smallest."""
+    for side in _SIDES:
+        figure = png_of(sheet(*explained, side=side).quantize(_COLOURS))
+        if len(figure.data) <= budget:
+            break
+    return figure
