@@ -12,7 +12,7 @@ from torch import Tensor
 from whence.errors import PictureError
 from whence.models.classifier import Classifier
 from whence.models.session import Session, chunk_size, move, opened
-from whence.models.targets import TargetSpec, per_picture
+from whence.models.targets import Targets, TargetSpec, per_picture
 from whence.registry import METHODS, MethodFacts
 from whence.results import Answer, Attribution, concatenated
 
@@ -25,7 +25,7 @@ def attribute(
     x: Float[Tensor, "b c h w"],
     method: str,
     *,
-    target: TargetSpec | list[TargetSpec] | Tensor = None,
+    target: Targets = None,
     **options: object,
 ) -> Attribution:
     """Explain a batch of preprocessed inputs by one method.
@@ -56,7 +56,7 @@ def attribute_all(
     model: Classifier,
     x: Float[Tensor, "b c h w"],
     method: str,
-    wanted: Sequence[TargetSpec | list[TargetSpec] | Tensor],
+    wanted: Sequence[Targets],
     options: Mapping[str, object],
     names: Sequence[str] | None = None,
 ) -> list[Attribution]:
@@ -73,9 +73,10 @@ def attribute_all(
         part = slice(start, start + chunk_size(x))
         seed = chosen.get("seed", 0)
         with opened(classifier, names=names[part], seed=int(str(seed)), sharing=len(targets) > 1) as session:
-            session.finite(moved[part], "the input")
+            chunk = moved[part]
+            session.finite(chunk, "the input")
             for piece, target in zip(pieces, targets, strict=True):
-                piece.append(_attributed(session, facts, moved[part], target[part], chosen))
+                piece.append(_attributed(session, facts, chunk, target[part], chosen))
     return [concatenated(piece) for piece in pieces]
 
 

@@ -29,7 +29,7 @@ class Option:
     def accepts(self, value: object) -> bool:
         """Return whether ``value`` may be given."""
         if self.many and isinstance(value, list | tuple):
-            return all(self.accepts(item) for item in value)
+            return bool(value) and all(self.accepts(item) for item in value)
         if value is None:
             return type(None) in self.types
         if self.choices and value in self.choices:
@@ -138,7 +138,8 @@ class Facts:
                 raise OptionError(f"{self.name} has no option {name!r}: {nearest(name, self.options)}")
             if not self.options[name].accepts(value):
                 raise OptionError(f"{self.name}: {name}={value!r}, expected {self.options[name].expected}")
-        return {name: options.get(name, option.default) for name, option in self.options.items()}
+        values = {name: options.get(name, option.default) for name, option in self.options.items()}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True)

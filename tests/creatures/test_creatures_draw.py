@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whence.creatures import NAMES, PARTS, WORDS, draw, draw_many
+from whence.creatures.drawing import _placed
 from whence.creatures.pose import Pose
 from whence.creatures.raster import stencil
 from whence.creatures.shapes import Build, extent
@@ -59,7 +60,7 @@ def test_the_global_generator_is_left_alone():
 
 @pytest.mark.parametrize("options", [{}, {"missing": (0, 1, 2), "tags": 0.5}], ids=["plain", "varied"])
 def test_a_creature_is_the_same_whatever_the_count(options):
-    few, many = list(draw_many(3, 7, **options)), list(islice(draw_many(50, 7, **options), 3))
+    few, many = list(draw_many(3, 7, **options)), list(islice(draw_many(5, 7, **options), 3))
     assert all(map(same, few, many))
     assert len({creature.pixels.tobytes() for creature in few}) == 3
 
@@ -73,18 +74,23 @@ def test_every_part_of_a_species_is_seen(label):
     assert {NAMES[number] for number in np.unique(creature.parts)} == expected | {"background"}
 
 
+def amodal(seed, part):
+    """Return every pixel that a part touches, hidden or not."""
+    stance = np.random.default_rng(seed).spawn(6)[1]
+    return stencil(_placed(stance, draw(seed).variants, 64)[part], 64).whole > 0
+
+
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("seed", range(8))
 def test_a_part_left_out_changes_only_the_pixels_where_it_was(part, seed):
     whole, without = draw(seed), draw(seed, drop=[part])
     assert without.missing == (part,)
     assert without.label == whole.label
-    assert NAMES.index(part) not in without.parts
+    touched, seen = amodal(seed, part), whole.parts == NAMES.index(part)
     changed = np.any(whole.pixels != without.pixels, axis=2)
-    assert not np.any(changed & ~grown(whole.parts == NAMES.index(part)))
-    assert np.array_equal(
-        whole.parts[whole.parts != NAMES.index(part)], without.parts[whole.parts != NAMES.index(part)]
-    )
+    assert not np.any((changed | seen) & ~touched)
+    assert NAMES.index(part) not in without.parts
+    assert np.array_equal(whole.parts[~seen], without.parts[~seen])
 
 
 def test_keep_is_the_complement_of_drop():
@@ -95,15 +101,10 @@ def test_keep_is_the_complement_of_drop():
 @pytest.mark.parametrize("seed", range(12))
 def test_the_middle_of_a_part_lies_near_its_pixels(seed):
     creature = draw(seed, occluders=False)
-    for name in ("head", "body", "eye", "wing"):
-        y, x = np.nonzero(creature.parts == NAMES.index(name))
-        cx, cy = creature.centroids[name]
-        assert np.hypot(x - cx, y - cy).min() < 2.5
-    for name in set(PARTS) & set(creature.centroids):
-        y, x = np.nonzero(creature.parts == NAMES.index(name))
-        cx, cy = creature.centroids[name]
-        assert x.min() - 2 <= cx <= x.max() + 2
-        assert y.min() - 2 <= cy <= y.max() + 2
+    for name, (x, y) in creature.centroids.items():
+        rows, columns = np.nonzero(creature.parts == NAMES.index(name))
+        # The wing covers the middle of the body, and legs stand on both sides of the middle of the feet.
+        assert np.hypot(columns - x, rows - y).min() < (8 if name in {"body", "feet"} else 3)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -128,28 +129,28 @@ def test_a_tag_hides_a_corner_and_nothing_else():
     plain, tagged = draw(4), draw(4, tag=2)
     plate = tagged.parts == NAMES.index("tag")
     y, x = np.nonzero(plate)
-    assert (np.ptp(x) + 1, np.ptp(y) + 1) == (18, 11)
+    assert (np.ptp(x) + 1, np.ptp(y) + 1) == pytest.approx((18, 11), abs=1)
     changed = np.any(plain.pixels != tagged.pixels, axis=2)
     assert not np.any(changed & ~grown(plate))
     assert np.ptp(tagged.pixels[plate].astype(int)) > 150
 
 
 def test_tags_are_of_the_own_class_or_of_another():
-    creatures = list(draw_many(30, 2, tags=1.0))
-    for creature, others in zip(creatures, draw_many(30, 2, tags=0.0), strict=True):
+    creatures = list(draw_many(10, 2, tags=1.0))
+    for creature, others in zip(creatures, draw_many(10, 2, tags=0.0), strict=True):
         assert creature.label == others.label
         assert not np.array_equal(creature.pixels, others.pixels)
 
 
-def test_occluders_hide_a_third_of_the_creatures():
-    hidden = [NAMES.index("occluder") in creature.parts for creature in draw_many(200, 3)]
-    assert 0.2 < np.mean(hidden) < 0.45
-    assert all(NAMES.index("occluder") not in creature.parts for creature in draw_many(20, 3, occluders=False))
+def test_occluders_hide_some_of_the_creatures():
+    hidden = [NAMES.index("occluder") in creature.parts for creature in draw_many(60, 3)]
+    assert 0.15 < np.mean(hidden) < 0.5
+    assert all(NAMES.index("occluder") not in creature.parts for creature in draw_many(10, 3, occluders=False))
 
 
 @pytest.mark.parametrize("missing", [(0,), (1,), (2,), (4,)])
 def test_so_many_parts_are_missing(missing):
-    assert {len(creature.missing) for creature in draw_many(20, 1, missing=missing)} == set(missing)
+    assert {len(creature.missing) for creature in draw_many(8, 1, missing=missing)} == set(missing)
 
 
 @pytest.mark.parametrize(

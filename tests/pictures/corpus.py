@@ -286,6 +286,10 @@ def _deep_pngs(folder: Path) -> Make:
         yield Case(
             f"{bits} of 16", path, divided(values, 2**used - 1), decoded=(f"16-bit grey scaled by {used} bits",)
         )
+    for top, used in ((257, 10), (4097, 14)):
+        values = noise(6, 9, top=top)
+        path = _write(folder, f"just{top}.png", png(values, depth=16, colour=0))
+        yield Case(f"just above {top - 2}", path, divided(values, 2**used - 1), decoded=(f"by {used} bits",))
     dark = noise(5, 5, top=900)
     for bits, said in ((12, "12 bits, as the file states"), (16, "16 bits, as the file states")):
         path = _write(folder, f"sbit raw {bits}.png", png(dark, chunk(b"sBIT", bytes([bits])), depth=16, colour=0))
@@ -300,6 +304,9 @@ def _deep_pngs(folder: Path) -> Make:
     eight = noise(4, 4)
     path = _write(folder, "eight.png", png(eight, colour=0))
     yield Case("bits asked of 8 bit", path, eight[None], bits=12)
+    full = noise(4, 5, top=65536)
+    path = _write(folder, "late.png", png(full, chunk(b"teSt", bytes(2 << 20)), depth=16, colour=0))
+    yield Case("2 MiB before the pixels", path, divided(full, 65535), decoded=("scaled by 16 bits",))
     said = ("16-bit samples reduced to 8 bits",)
     deep = noise(7, 6, 3, top=65536)
     path = _write(folder, "rgb16.png", png(deep, depth=16))
@@ -384,6 +391,11 @@ def _frames(folder: Path) -> Make:
     seen = np.where((first == first[1, 1])[..., None], 255, palette[first])
     said = ("palette converted to RGB", "alpha composited on white")
     yield Case("gif transparent", path, channels_first(seen), decoded=said)
+    grey = noise(4, 6)
+    data = tiff(grey.tobytes(), (6, 4))
+    lost = data[:-4] + struct.pack("<I", 9999)
+    path = _write(folder, "lost.tif", lost)
+    yield Case("second frame lost", path, grey[None], decoded=("first frame, the ones behind it are broken",))
     colours = [noise(6, 7, 3) + np.uint8(40 * k) for k in range(3)]
     rest = [Image.fromarray(colour) for colour in colours[1:]]
     kinds = (("PNG", {"default_image": False}), ("WEBP", {"lossless": True}), ("TIFF", {}))

@@ -24,6 +24,7 @@ from corpus import FOUR_GIB, Case, channels_first, corpus, divided, noise, on_wh
 from PIL import Image, ImageFile
 
 from whence.errors import OptionError, PictureError
+from whence.pictures import decode
 from whence.pictures import read as reader
 from whence.pictures.read import Picture, read
 
@@ -247,6 +248,11 @@ ARRAYS = {
         divided(noise(4, 5, top=4096), 4095),
         ("16-bit grey scaled by 12 bits",),
     ),
+    "uint16 of the other byte order": (
+        noise(4, 5, top=4096).astype(noise(1, top=999).dtype.newbyteorder()),
+        divided(noise(4, 5, top=4096), 4095),
+        ("16-bit grey scaled by 12 bits",),
+    ),
     "uint16 colour": (
         noise(4, 5, 3, top=65536),
         channels_first(divided(noise(4, 5, 3, top=65536), 65535)[0]),
@@ -260,6 +266,7 @@ ARRAYS = {
 def test_arrays(name: str, kind: str) -> None:
     array, expected, said = ARRAYS[name]
     if kind == "torch":
+        array = array.astype(array.dtype.newbyteorder("="))
         source = torch.from_numpy(np.ascontiguousarray(channels_first(array) if array.ndim == 3 else array))
         before = source.clone()
     else:
@@ -283,6 +290,8 @@ def test_bits_of_arrays() -> None:
     np.testing.assert_array_equal(read(values, bits=16).pixels.numpy(), divided(values, 65535))
     with pytest.raises(PictureError, match="up to 899, more than the 9 bits"):
         read(values, bits=9)
+    with pytest.raises(PictureError, match="up to 512, more than the 9 bits"):
+        read(noise(4, 5, top=513), bits=9)
     for bits in (0, 17, -1, 2.5, "12"):
         with pytest.raises(OptionError, match="bits="):
             read_anything(values, bits=bits)
@@ -348,6 +357,47 @@ def test_pil_image_of_a_pgm_keeps_its_brightness() -> None:
     with Image.open(named("pgm 65535").path) as image:
         image.load()
         np.testing.assert_array_equal(read(image).pixels.numpy(), named("pgm 65535").pixels)
+
+
+WHITE = {
+    "CMYK": (0, 0, 0, 0),
+    "YCbCr": (255, 128, 128),
+    "HSV": (0, 0, 255),
+    "LAB": (255, 128, 128),
+    "F": 1,
+    "I": 65535,
+}
+
+
+@pytest.mark.parametrize("mode", Image.MODES)
+def test_every_mode_of_pillow(mode: str) -> None:
+    channels = 1 if mode[0] in "1FIL" and mode != "LAB" else 3
+    if mode == "PA":
+        image = Image.new("P", (3, 2), "white").convert("PA")
+    else:
+        image = Image.new(mode, (3, 2), WHITE.get(mode, 65535 if mode.startswith("I;") else "white"))
+    white = read(image)
+    assert white.unit().shape == (channels, 2, 3)
+    np.testing.assert_allclose(white.unit().numpy(), 1, atol=0.01)
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        assert bool((read(Image.new(mode, (3, 2))).unit() == 1).all())
+    elif mode not in ("CMYK", "YCbCr", "LAB"):
+        assert float(read(Image.new(mode, (3, 2))).unit().max()) < 0.01
+
+
+def test_a_mode_that_pillow_may_have_one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(decode._OPAQUE, "HSV")
+    with pytest.raises(PictureError, match="mode HSV, which cannot be converted"):
+        read(Image.new("HSV", (3, 2)))
+
+
+def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode_image(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(reader, "decode_image", decode_image)
+    with pytest.raises(PictureError, match=r"'rgba\.png' needs more memory"):
+        read(named("rgba").path)
 
 
 def test_bad_pil_images() -> None:
@@ -418,6 +468,9 @@ class Server(BaseHTTPRequestHandler):
                 self.wfile.write(self.picture[:60])
             case "/slow":
                 time.sleep(1.5)
+            case "/shouting":
+                self.send_response(404, "\x1b[31mred")
+                self.end_headers()
             case "/endless":
                 self.send_response(200)
                 self.end_headers()
@@ -477,11 +530,13 @@ def test_addresses(address: str) -> None:
         ("/file", "cannot be fetched"),
         ("/loop", "cannot be fetched"),
         ("/cut", "cut short"),
+        ("/shouting", r"404: \?\[31mred"),
     ],
 )
 def test_bad_answers(address: str, path: str, words: str) -> None:
-    with pytest.raises(PictureError, match=words):
+    with pytest.raises(PictureError, match=words) as caught:
         read(address + path)
+    assert str(caught.value).isprintable()
 
 
 def test_answers_are_bounded(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,12 +552,15 @@ def test_answers_are_bounded(address: str, monkeypatch: pytest.MonkeyPatch) -> N
         read(address + "/endless")
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["ftp://a/b.png", "file:///etc/passwd", "s3://bucket/a.png", "HTTP://", "http://[::1/x", "https://\u2488/"],
-)
+@pytest.mark.parametrize("source", ["ftp://a/b.png", "file:///etc/passwd", "s3://bucket/a.png", "x-y+z://a"])
+def test_other_schemes(source: str) -> None:
+    with pytest.raises(PictureError, match="no http or https address"):
+        read(source)
+
+
+@pytest.mark.parametrize("source", ["HTTP://", "http://[::1/x", "https://\u2488/", "http://a b/", "http://a\n/"])
 def test_bad_addresses(source: str) -> None:
-    with pytest.raises(PictureError, match=r"no http or https address|cannot be fetched"):
+    with pytest.raises(PictureError, match="cannot be fetched"):
         read(source)
 
 

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -29,7 +29,9 @@ Weights = Annotated[
     str | None, typer.Option(metavar="FILE", help="Weights for the model: a safetensors file, or 'random'.")
 ]
 Device = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option(help="float32, or bfloat16 or float16 (autocast).")]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "float16"], typer.Option(help="In what the model computes; halves by autocast.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 DEFAULT_MODEL = "creatures"

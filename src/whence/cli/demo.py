@@ -17,7 +17,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Draw three creatures, explain them by every method there is, and name the report."""
-    from whence.creatures import write
+    from whence.creatures.files import write
     from whence.explaining import Job, requests
     from whence.models.load import load_model
     from whence.registry import METHODS

@@ -66,8 +66,8 @@ def draw(
     seed: int | np.random.Generator,
     label: int | None = None,
     *,
-    drop: Collection[Part] = (),
-    keep: Collection[Part] | None = None,
+    drop: Collection[str] = (),
+    keep: Collection[str] | None = None,
     occluders: bool = True,
     tag: int | None = None,
     size: int = 64,
@@ -193,7 +193,7 @@ def _class(label: int) -> int:
     return label
 
 
-def _missing(drop: Collection[Part], keep: Collection[Part] | None) -> tuple[Part, ...]:
+def _missing(drop: Collection[str], keep: Collection[str] | None) -> tuple[Part, ...]:
     """Return the parts to leave out, in the order of the code."""
     if drop and keep is not None:
         raise OptionError("give the parts to drop or the parts to keep, not both")

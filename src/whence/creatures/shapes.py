@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from whence.creatures.code import PARTS, Part
 
-Polygon = Float[np.ndarray, "n 2"]
+Polygon = Float[np.ndarray, "_ 2"]
 Shape = tuple[Polygon, ...]
 Point = tuple[float, float]
 
@@ -45,7 +45,7 @@ def ellipse(centre: Point, radii: Point) -> Polygon:
     return _CIRCLE * radii + centre
 
 
-def limb(path: Sequence[Point], widths: Sequence[float]) -> Polygon:
+def limb(path: Sequence[Point] | Polygon, widths: Sequence[float]) -> Polygon:
     """Return a path thickened to ``widths``, one for each of its n points: 2n corners."""
     points = np.asarray(path, dtype=float)
     steps = np.diff(points, axis=0)

@@ -32,7 +32,7 @@ def tagged(canvas: Canvas, tag: int, corner: tuple[int, int]) -> tuple[Canvas, S
     origin = _MARGIN + (64 - 2 * _MARGIN - _PLATE) * corner
     plate = stencil((_pixels(origin + 1 + (_PLATE - 2) * [(0, 0), (1, 0), (1, 1), (0, 1)], size),), size)
     strokes = [
-        _pixels(limb(line, (_INK, _INK)) + origin, size)
+        _pixels(limb(np.stack(line), (_INK, _INK)) + origin, size)
         for character, place in zip(TAGS[tag], _PLACES, strict=True)
         for line in pairwise(np.array(_STROKES[character]) * _CHARACTER + place)
     ]

@@ -16,6 +16,7 @@ from whence.pictures.foreign import ForeignPreprocess
 from whence.pictures.preprocess import PixelRange, Preprocessing
 
 Precision = Literal["float32", "bfloat16", "float16"]
+_Versions = tuple[tuple[int, int], ...]
 
 
 class Classifier:
@@ -69,8 +70,8 @@ class Classifier:
         # Filled by sessions, once an input size: which layers can be explained, and how one is replayed.
         self.catalogues: dict[tuple[int, ...], Catalogue] = {}
         self.plans: dict[tuple[str, tuple[int, ...]], Plan] = {}
-        self._checked: tuple[tuple[int, int], ...] | None = None
-        self._fingerprint: tuple[tuple[tuple[int, int], ...], str] | None = None
+        self._checked: _Versions | None = None
+        self._fingerprint: tuple[_Versions, str] | None = None
         self.check_weights()
 
     def __repr__(self) -> str:
@@ -108,12 +109,17 @@ class Classifier:
         yield from self.module.parameters()
         yield from self.module.buffers()
 
-    def _versions(self) -> tuple[tuple[int, int], ...]:
-        """Return what changes when a parameter is changed or exchanged; inference tensors count no versions."""
-        return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._tensors())
+    def _versions(self) -> _Versions:
+        """Return what changes with a module or tensor, changed or exchanged; inference tensors count no versions."""
+        modules = ((id(module), 0) for module in self.module.modules())
+        tensors = ((t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._tensors())
+        return (*modules, *tensors)
 
+    @torch.no_grad()
     def check_weights(self) -> None:
         """Refuse NaN and infinity in parameters and buffers; costs nothing while no version changes.
+
+        What is known of the layers is forgotten with the weights it was seen with.
 
         Raises
         ------
@@ -131,6 +137,8 @@ class Classifier:
                 f"{self.name}: parameter {damaged[0]!r} holds NaN or infinity, load the weights anew"
             )
         self._checked = versions
+        self.catalogues.clear()
+        self.plans.clear()
 
     @property
     def fingerprint(self) -> str:

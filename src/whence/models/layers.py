@@ -46,7 +46,8 @@ class Layout:
         if self.kind == "channels-last":
             return tensor.movedim(-1, 1)
         tokens = tensor.transpose(0, 1) if self.sequence_first else tensor
-        return tokens[:, self.prefix :].unflatten(1, self.grid).movedim(-1, 1)
+        patches = tokens[:, self.prefix :].transpose(1, 2)
+        return patches.reshape(*patches.shape[:2], *self.grid)
 
     def channels(self, shape: Sequence[int]) -> int:
         """Return how many channels an output of this shape has."""
@@ -196,13 +197,16 @@ def cut_nodes(root: Any, leaf: Tensor) -> set[Any]:  # noqa: ANN401
 
 
 def _producers(seen: Iterable[Seen]) -> list[Seen]:
-    """Return for every tensor the outermost of the nested modules that hand it up bare."""
-    first: dict[int, Seen] = {}
+    """Return for every tensor the outermost of the nested modules that hand it up bare.
+
+    A tensor that was written to in between is another one: its node has changed.
+    """
+    first: dict[tuple[int, int], Seen] = {}
     for entry in seen:
-        known = first.get(id(entry.tensor))
+        known = first.get((id(entry.tensor), id(entry.node)))
         nested = known is not None and known.call.path.startswith(entry.call.path + ".")
         if known is None or (nested and entry.bare) or (nested and not known.bare and not entry.bare):
-            first[id(entry.tensor)] = entry
+            first[id(entry.tensor), id(entry.node)] = entry
     return list(first.values())
 
 
@@ -242,7 +246,7 @@ def survey(module: nn.Module, x: Float[Tensor, "b c h w"], run: Callable[[Tensor
     noise = torch.randn(_TRACED, *x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
     leaf = noise.requires_grad_()
     with torch.enable_grad(), watched(module) as seen:
-        output = run(leaf.clone())
+        output = run(leaf)
         score, classes = _projected(output)
     if score.grad_fn is None:
         raise LayerError("no gradient flows from the model's output to its input: name a layer yourself")

@@ -15,8 +15,11 @@ _GAIN_CONVOLUTION, _GAIN_LINEAR = 2.0, 1.0
 _BIAS = 0.02
 # A constant below this is a branch, a scale or a token that training was to wake; what is drawn instead.
 _ASLEEP, _AWAKE = 0.1, (0.25, 0.75)
-# Statistics are measured on this many pictures; what differs little among these is not blown up.
-_PICTURES, _LEAST_VARIANCE = 4, 0.1
+# Batch statistics are measured on so few pictures that the variance of one channel says little: a layer has one for
+# all, with this share of the power that its pictures have in common, lest what hardly differs is blown up.
+_PICTURES, _SHARED = 4, 0.1
+# The standard deviation of a picture of black and white pixels after the usual normalisation.
+_CONTRAST = 1.0
 
 
 @contextmanager
@@ -96,7 +99,7 @@ def _measure_batch_norms(module: nn.Module, shape: tuple[int, int, int], generat
     for norm in norms:
         mean, variance = norm.running_mean, norm.running_var
         if mean is not None and variance is not None:
-            variance.clamp_(min=_LEAST_VARIANCE * float((variance + mean**2).mean()))
+            variance.fill_(float((variance + _SHARED * mean**2).mean()))
 
 
 def _run_once(module: nn.Module, shape: tuple[int, int, int], generator: Generator) -> None:
@@ -109,10 +112,14 @@ def _run_once(module: nn.Module, shape: tuple[int, int, int], generator: Generat
 
 
 def _pictures(channels: int, size: Sequence[int], generator: Generator) -> Float[Tensor, "b c h w"]:
-    """Return noise with structure at every scale, of mean 0 and about unit variance."""
-    grids = [4, 16, 64]
+    """Return noise with structure at every scale.
+
+    It is as strong as black and white: where gates multiply, what is stronger than what was measured grows from block
+    to block, and what is weaker only fades a little.
+    """
+    grids = [(4, 4), (16, 16), tuple(size)]
     layers = [
-        F.interpolate(torch.randn(_PICTURES, channels, n, n, generator=generator), size=tuple(size), mode="bilinear")
-        for n in grids
+        F.interpolate(torch.randn(_PICTURES, channels, *grid, generator=generator), size=tuple(size), mode="bilinear")
+        for grid in grids
     ]
-    return torch.stack(layers).sum(0) / len(grids) ** 0.5
+    return _CONTRAST * sum(layer / layer.std() for layer in layers) / len(grids) ** 0.5

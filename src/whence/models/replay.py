@@ -16,16 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from whence.errors import LayerError, WhenceError
-from whence.models.taps import Call, Forward, find, forwards, main_leaf, recorded, replaced
+from whence.errors import LayerError
+from whence.models.taps import Call, Forward, first_name, forwards, main_leaf, recorded, replaced
 
 # How far, relative to the largest output, a replay may be from the full run of the same activation.
 _TOLERANCE = 1e-4
-
-
-class _Key(NamedTuple):
-    module: nn.Module
-    count: int
+# What a module may return beside tensors, as long as it is the same for every batch.
+_PLAIN = (type(None), bool, int, float, str, torch.dtype, torch.device)
 
 
 class _Done(NamedTuple):
@@ -34,23 +31,30 @@ class _Done(NamedTuple):
     leaves: list[Any]
     versions: list[int]
     structure: Any
-    inner: Counter[nn.Module]
+    inner: Counter[str]
 
 
 @dataclass
 class _Open:
     """A call that has not returned yet, and what has finished inside it."""
 
-    key: _Key
-    inner: Counter[nn.Module] = field(default_factory=Counter)
-    done: dict[_Key, _Done] = field(default_factory=dict)
+    key: Call
+    inner: Counter[str] = field(default_factory=Counter)
+    done: dict[Call, _Done] = field(default_factory=dict)
 
 
 class _Reached(BaseException):
     """Ends a recording once the layer has returned; no model's own handler may catch it."""
 
 
-Frontier = dict[_Key, _Done]
+Frontier = dict[Call, _Done]
+
+
+class _Recorded(NamedTuple):
+    """The frontier, and how often each module was called in all; complete where the run went to its end."""
+
+    frontier: Frontier
+    calls: Counter[str]
 
 
 def _versions(leaves: list[Any]) -> list[int]:
@@ -59,18 +63,18 @@ def _versions(leaves: list[Any]) -> list[int]:
 
 
 def _record(
-    module: nn.Module, target: _Key, run: Callable[[], Any], copied: Collection[_Key] = (), to_the_end: bool = False
-) -> Frontier:
-    """Return the frontier and, under the target's own key, what the layer returned."""
-    counts: Counter[nn.Module] = Counter()
-    stack = [_Open(_Key(module, 0))]
+    module: nn.Module, target: Call, run: Callable[[], Any], copied: Collection[Call] = (), to_the_end: bool = False
+) -> _Recorded:
+    """Return the frontier with, under the target's own key, what the layer returned."""
+    counts: Counter[str] = Counter()
+    stack = [_Open(Call(""))]
     frontier: Frontier = {}
 
     def finish(opened: _Open, output: Any) -> None:  # noqa: ANN401
         leaves, structure = tree_flatten(output)
         if opened.key in copied:
             leaves = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        opened.inner[opened.key.module] += 1
+        opened.inner[opened.key.path] += 1
         stack[-1].inner += opened.inner
         stack[-1].done[opened.key] = _Done(leaves, _versions(leaves), structure, opened.inner)
         if opened.key == target:
@@ -79,12 +83,12 @@ def _record(
             if not to_the_end:
                 raise _Reached
 
-    def wrap(submodule: nn.Module, forward: Forward) -> Forward:
+    def wrap(path: str, forward: Forward) -> Forward:
         def recording(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            opened = _Open(Call(path, counts[path]))
+            counts[path] += 1
             if frontier:
                 return forward(*args, **kwargs)
-            opened = _Open(_Key(submodule, counts[submodule]))
-            counts[submodule] += 1
             stack.append(opened)
             output = forward(*args, **kwargs)
             stack.remove(opened)
@@ -98,10 +102,10 @@ def _record(
         with forwards(module, wrap):
             run()
     except _Reached:
-        return frontier
+        return _Recorded(frontier, counts)
     if not frontier:
         raise LayerError("it never ran for this input")
-    return frontier
+    return _Recorded(frontier, counts)
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,21 @@ class _Axis:
 
 def _axis(one: Any, two: Any) -> _Axis | None:  # noqa: ANN401
     """Compare a tensor recorded for one picture with that for two; None where it does not depend on the batch."""
-    if not isinstance(one, Tensor) or one.shape == two.shape:
+    if isinstance(one, _PLAIN) and type(one) is type(two) and one == two:
         return None
-    differing = [i for i, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b]
-    if len(differing) != 1 or two.shape[differing[0]] != 2 * one.shape[differing[0]]:
-        raise LayerError("what a module before it returns cannot be taken apart picture by picture")
-    return _Axis(differing[0], one.shape[differing[0]])
+    if isinstance(one, Tensor) and isinstance(two, Tensor) and one.ndim == two.ndim:
+        differing = [i for i, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b]
+        if not differing:
+            return None
+        if len(differing) == 1 and two.shape[differing[0]] == 2 * one.shape[differing[0]]:
+            return _Axis(differing[0], one.shape[differing[0]])
+    raise LayerError("what a module before it returns cannot be taken apart picture by picture")
+
+
+def _axes(one: _Done, two: _Done) -> tuple[_Axis | None, ...]:
+    if len(one.leaves) != len(two.leaves):
+        raise LayerError("a module before it returns more for a larger batch")
+    return tuple(map(_axis, one.leaves, two.leaves))
 
 
 def _rows(leaf: Any, axis: _Axis | None, rows: Int[Tensor, " n"], writable: bool) -> Any:  # noqa: ANN401
@@ -138,23 +151,40 @@ class Plan:
     """What is known of replaying a layer at one input size; made once.
 
     ``axes`` say where every recorded tensor holds the batch, ``written`` which records later operations change in
-    place. ``reason`` says why full runs are needed, and is empty where replays do.
+    place, ``calls`` how often each module runs in a full run. ``reason`` says why full runs are needed, and is empty
+    where replays do.
     """
 
-    axes: Mapping[_Key, tuple[_Axis | None, ...]]
-    written: frozenset[_Key]
+    axes: Mapping[Call, tuple[_Axis | None, ...]] = field(default_factory=dict)
+    written: frozenset[Call] = frozenset()
+    calls: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
 
+    def fits(self, frontier: Frontier, count: int) -> bool:
+        """Return whether a recording for ``count`` pictures went the way that was planned for one and for two."""
+        return frontier.keys() == self.axes.keys() and all(
+            axis is None or leaf.shape[axis.axis] == count * axis.each
+            for key, done in frontier.items()
+            for leaf, axis in zip(done.leaves, self.axes[key], strict=True)
+        )
 
-def _planned(module: nn.Module, target: _Key, x: Tensor, run: Callable[[Tensor], Any]) -> Plan:
+    def followed(self, calls: Mapping[str, int]) -> bool:
+        """Return whether every recorded module was called as often as in a full run."""
+        return all(calls[call.path] == self.calls[call.path] for call in self.axes)
+
+
+_ANOTHER_WAY = "the model takes another way for another batch size"
+
+
+def _planned(module: nn.Module, target: Call, x: Tensor, run: Callable[[Tensor], Any]) -> Plan:
     """Compare the recordings for one and for two pictures, and see which records are written to later."""
     one = _record(module, target, lambda: run(x[:1]))
     two = _record(module, target, lambda: run(torch.cat((x[:1], x[:1]))), to_the_end=True)
-    if one.keys() != two.keys():
-        raise LayerError("the model takes another way for another batch size")
-    axes = {key: tuple(map(_axis, one[key].leaves, two[key].leaves)) for key in one}
-    written = frozenset(key for key, done in two.items() if _versions(done.leaves) != done.versions)
-    return Plan(axes, written)
+    if one.frontier.keys() != two.frontier.keys():
+        raise LayerError(_ANOTHER_WAY)
+    axes = {key: _axes(one.frontier[key], two.frontier[key]) for key in one.frontier}
+    written = frozenset(key for key, done in two.frontier.items() if _versions(done.leaves) != done.versions)
+    return Plan(axes, written, two.calls)
 
 
 class Replay:
@@ -177,19 +207,21 @@ class Replay:
         plans: dict[tuple[str, tuple[int, ...]], Plan],
     ) -> None:
         self._module, self._x, self._layer, self._run = module, x, layer, run
-        call = Call.parse(layer)
-        self._target = _Key(find(module, call), call.count)
+        self._target = first_name(module, Call.parse(layer))
         key = (layer, tuple(x.shape[1:]))
         if key not in plans:
             plans[key] = self._checked_plan()
         self.plan = plans[key]
         self._frontier: Frontier = {}
+        if not self.plan.reason:
+            self._frontier = _record(module, self._target, lambda: run(x), self.plan.written).frontier
+            if not self.plan.fits(self._frontier, len(x)):
+                self.plan = Plan(reason=_ANOTHER_WAY)
         if self.plan.reason:
             with recorded(module, [layer], gradients=False) as kept:
                 run(x)
             self.activation = kept[layer]
         else:
-            self._frontier = _record(module, self._target, lambda: run(x), self.plan.written)
             leaves = self._frontier[self._target].leaves
             self.activation = leaves[main_leaf(leaves)]
 
@@ -199,10 +231,17 @@ class Replay:
         ``activations`` holds n of them in the layer's own layout; ``rows`` says to which picture of the batch each
         belongs, in [0, B).
         """
-        if self.plan.reason:
-            with replaced(self._module, self._layer, lambda _: activations):
-                return self._run(self._x[rows.to(self._x.device)])
-        return _replayed(self._module, self._target, self.plan, self._frontier, activations, rows, self._run, self._x)
+        x = self._x[rows.to(self._x.device)]
+        if not self.plan.reason:
+            output, calls = _replayed(
+                self._module, self._target, self.plan, self._frontier, activations, rows, lambda: self._run(x)
+            )
+            if self.plan.followed(calls):
+                return output
+            self.plan = Plan(reason=_ANOTHER_WAY)
+        # A copy: what comes after may work in place, and the caller's activations are the caller's.
+        with replaced(self._module, self._layer, lambda _: activations.clone()):
+            return self._run(x)
 
     def _checked_plan(self) -> Plan:
         """Return the plan, with a reason against it where recording fails or a replay differs from a full run."""
@@ -210,45 +249,50 @@ class Replay:
         try:
             plan = _planned(self._module, self._target, x, self._run)
             off = self._self_check(plan, x)
-        except (RuntimeError, WhenceError) as error:
-            return Plan({}, frozenset(), reason=str(error))
-        if off > _TOLERANCE:
-            return Plan({}, frozenset(), reason=f"a replay differs from the full run by {off:.1e}")
+        except Exception as error:  # a model that meets records where it expects its own may fail in any way
+            return Plan(reason=str(error) or type(error).__name__)
+        if not off <= _TOLERANCE:
+            return Plan(reason=f"a replay differs from the full run by {off:.1e}")
         return plan
 
     def _self_check(self, plan: Plan, x: Tensor) -> float:
         """Return how far replays of the layer's own and of a disturbed activation are from the full runs."""
-        frontier = _record(self._module, self._target, lambda: self._run(x), plan.written)
+        frontier = _record(self._module, self._target, lambda: self._run(x), plan.written).frontier
         leaves = frontier[self._target].leaves
         own, place = leaves[main_leaf(leaves)], plan.axes[self._target][main_leaf(leaves)]
         if place is None:
             raise LayerError("what the layer returns does not depend on the batch")
         noise = torch.rand(own.shape, generator=torch.Generator().manual_seed(0)).to(own)
         pair, rows = torch.cat((own, own * noise), dim=place.axis), torch.zeros(2, dtype=torch.int64)
-        short = _replayed(self._module, self._target, plan, frontier, pair, rows, self._run, x)
-        with replaced(self._module, self._layer, lambda _: pair):
-            full = self._run(x[rows.to(x.device)])
-        return max(
+        both = x[rows.to(x.device)]
+        short, _ = _replayed(self._module, self._target, plan, frontier, pair, rows, lambda: self._run(both))
+        with replaced(self._module, self._layer, lambda _: pair.clone()):
+            full = self._run(both)
+        differences = [
             float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
             for a, b in zip(tree_leaves(short), tree_leaves(full), strict=True)
             if isinstance(b, Tensor) and b.is_floating_point()
-        )
+        ]
+        # Not Python's maximum, which can lose a NaN.
+        return float(torch.tensor(differences).max())
 
 
 def _replayed(
     module: nn.Module,
-    target: _Key,
+    target: Call,
     plan: Plan,
     frontier: Frontier,
     activations: Tensor,
     rows: Int[Tensor, " n"],
-    run: Callable[[Tensor], Any],
-    x: Tensor,
-) -> Any:  # noqa: ANN401
-    """Run the model with the frontier's records in the place of its calls, and ``activations`` in the layer's."""
-    counts: Counter[nn.Module] = Counter()
+    run: Callable[[], Any],
+) -> tuple[Any, Counter[str]]:
+    """Run the model with the frontier's records in the place of its calls, and ``activations`` in the layer's.
 
-    def returned(key: _Key) -> Any:  # noqa: ANN401
+    The second value says how often each module was called, those inside records included.
+    """
+    counts: Counter[str] = Counter()
+
+    def returned(key: Call) -> Any:  # noqa: ANN401
         done = frontier[key]
         leaves = [
             _rows(leaf, axis, rows, key in plan.written)
@@ -259,16 +303,16 @@ def _replayed(
             leaves[main_leaf(leaves)] = activations.clone() if key in plan.written else activations
         return tree_unflatten(leaves, done.structure)
 
-    def wrap(submodule: nn.Module, forward: Forward) -> Forward:
+    def wrap(path: str, forward: Forward) -> Forward:
         def replaying(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            key = _Key(submodule, counts[submodule])
+            key = Call(path, counts[path])
             if key in frontier:
                 counts.update(frontier[key].inner)
                 return returned(key)
-            counts[submodule] += 1
+            counts[path] += 1
             return forward(*args, **kwargs)
 
         return replaying
 
     with forwards(module, wrap):
-        return run(x[rows.to(x.device)])
+        return run(), counts

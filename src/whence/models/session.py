@@ -3,7 +3,7 @@
 import copy
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from whence.errors import ModelError, NotFiniteError, TargetError
+from whence.errors import ModelError, NotFiniteError
 from whence.models import targets
 from whence.models.classifier import Classifier
 from whence.models.layers import Catalogue, Layout, layout_of, survey
 from whence.models.outputs import logits_of
 from whence.models.replay import Replay
-from whence.models.taps import recorded
+from whence.models.taps import recorded, replaced
 from whence.models.targets import TargetSpec
 from whence.pictures.preprocess import PixelRange
 from whence.results import Passes, Score
@@ -33,9 +33,10 @@ _CHUNK_VALUES = 32 * 3 * 224 * 224
 
 @dataclass(frozen=True)
 class Recording:
-    """One forward pass: what the model returned, and the tensors recorded on the way (or its input, a leaf)."""
+    """One forward pass of ``batch``: what the model returned, and the tensors recorded (or its input, a leaf)."""
 
     output: Any
+    batch: Tensor
     activations: dict[str, Tensor] = field(default_factory=dict)
     input: Tensor | None = None
 
@@ -60,7 +61,8 @@ class Session:
         self.names = names
         self.passes = Passes()
         self._sharing = sharing
-        self._last: tuple[tuple[int, tuple[str, ...]], Recording] | None = None
+        self._last: tuple[Tensor, tuple[str, ...], Recording] | None = None
+        self._asked: Sequence[TargetSpec] = ()
 
     @property
     def pixels(self) -> PixelRange | None:
@@ -73,8 +75,12 @@ class Session:
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Any:  # noqa: ANN401
+        precision = self.classifier.precision
+        halved = precision != "float32"
         try:
-            return self.module(x)
+            # The model alone runs in half precision; a copy, because it may work in place on its input.
+            with torch.autocast(x.device.type, getattr(torch, precision)) if halved else nullcontext():
+                return self.module(x.clone())
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             shape, expected = list(x.shape), self.classifier.input
             size = f" (its preprocessing states {list(expected)})" if expected else ""
@@ -88,27 +94,30 @@ class Session:
 
         Where several targets share the session, the pass for the same batch and layers is run once.
         """
-        key = (id(x), tuple(layers))
-        if self._last is not None and self._last[0] == key:
-            return self._last[1]
+        if self._last is not None and self._last[0] is x and self._last[1] == tuple(layers):
+            return self._last[2]
         self._last = None
         made = self._recorded_layers(x, layers) if layers else self._recorded_input(x)
         if self._sharing:
-            self._last = key, made
+            self._last = x, tuple(layers), made
         return made
 
     def _recorded_input(self, x: Tensor) -> Recording:
         leaf = x.detach().clone().requires_grad_()
         with torch.enable_grad():
-            # The model gets a copy, so that one which works in place on its input meets no leaf.
-            return Recording(self.run(leaf.clone()), input=leaf)
+            return Recording(self.run(leaf), x, input=leaf)
 
     def _recorded_layers(self, x: Tensor, layers: Sequence[str]) -> Recording:
         with recorded(self.module, layers, gradients=True) as activations:
             output = self.run(x)
+            traced = torch.is_grad_enabled()
+        if not traced:
+            # The layer stands in a block that the model runs without gradients, whose end put our mode back too.
+            with torch.enable_grad(), recorded(self.module, layers, gradients=True) as activations:
+                output = self.run(x)
         for name, activation in activations.items():
             self.finite(activation, f"the activation of layer {name!r}")
-        return Recording(output, activations)
+        return Recording(output, x, activations)
 
     def logits(self, output: Any) -> Float[Tensor, "b k"]:  # noqa: ANN401
         """Return the logits in what the model returned.
@@ -141,30 +150,56 @@ class Session:
         """
         with torch.enable_grad():
             score = targets.scores(output, self.logits, target, self.scale)
-        if len(score.value) != len(target):
-            raise TargetError(f"the target function returned {len(score.value)} numbers for {len(target)} pictures")
         self.finite(score.value, "the score")
+        self._asked = target
         return score
 
     def gradients(self, score: Float[Tensor, " b"], recording: Recording) -> tuple[Tensor, ...]:
         """Return d score / d tensor for each tensor recorded; zeros where the score does not depend on it.
 
         The rows of a batch are independent, so that the sum's gradient holds every picture's own.
+
+        Raises
+        ------
+        NotFiniteError
+            A gradient is NaN or infinite.
+        ModelError
+            No gradient flows although the score does depend on a tensor: the model or the target cuts it off.
         """
         tensors = [recording.input] if recording.input is not None else list(recording.activations.values())
         if recording.input is not None:
             self.passes += Passes(backward=len(score))
         else:
             self.passes += Passes(partial=len(score))
-        if not score.requires_grad:
-            return tuple(torch.zeros_like(t) for t in tensors)
-        found = torch.autograd.grad(
-            score, tensors, torch.ones_like(score), allow_unused=True, retain_graph=self._sharing
-        )
-        grads = tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors, strict=True))
-        for name, g in zip(recording.activations or ["input"], grads, strict=True):
-            self.finite(g, f"the gradient at {name!r}")
-        return grads
+        found: Sequence[Tensor | None] = [None] * len(tensors)
+        if score.requires_grad:
+            found = torch.autograd.grad(
+                score, tensors, torch.ones_like(score), allow_unused=True, retain_graph=self._sharing
+            )
+        names = list(recording.activations or ["input"])
+        for name, g in zip(names, found, strict=True):
+            if g is None:
+                self._refuse_cut(score, recording, name)
+            else:
+                self.finite(g, f"the gradient at {name!r}")
+        return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors, strict=True))
+
+    def _refuse_cut(self, score: Tensor, recording: Recording, name: str) -> None:
+        """Refuse a score to which no gradient flows, and which changes nonetheless with what was recorded."""
+
+        def disturbed(t: Tensor) -> Tensor:
+            return t * torch.rand(t.shape, generator=torch.Generator().manual_seed(0)).to(t)
+
+        if recording.input is not None:
+            output = self._forward(disturbed(recording.batch))
+        else:
+            with replaced(self.module, name, disturbed):
+                output = self._forward(recording.batch)
+        if not torch.equal(self.score(output, self._asked).value, score.detach()):
+            raise ModelError(
+                f"{self.classifier.name}: the score changes with {name!r}, but no gradient flows back to it: "
+                "something between them runs under no_grad or detaches, choose a layer after it or another method"
+            )
 
     def layers(self, asked: str | Sequence[str] | None, x: Float[Tensor, "b c h w"]) -> tuple[str, ...]:
         """Return the layers asked for, or the one chosen for this model and input size."""
@@ -182,17 +217,26 @@ class Session:
 
     def layout(self, name: str, activation: Float[Tensor, "..."], x: Float[Tensor, "b c h w"]) -> Layout:
         """Return where in a layer's output lie batch, channels and places."""
-        return layout_of(name, tuple(activation.shape), len(x), tuple(x.shape[2:]))
+        shape = tuple(activation.shape)
+        if len(shape) == 3 and shape[0] == shape[1] > 2:
+            # As many tokens as pictures: only the survey, which runs two pictures, tells which axis is which.
+            known = {candidate.name: candidate.layout for candidate in self.catalogue(x).candidates}
+            if name in known:
+                return known[name]
+        return layout_of(name, shape, len(x), tuple(x.shape[2:]))
 
     def replay(self, x: Float[Tensor, "b c h w"], layer: str) -> Replay:
         """Return a way to run only what comes after a layer, on other activations; counted as a partial pass."""
-        self.passes += Passes(partial=len(x))
-        return Replay(self.module, x, layer, self._forward, self.classifier.plans)
+        replay = Replay(self.module, x, layer, self._forward, self.classifier.plans)
+        self.passes += Passes(forward=len(x)) if replay.plan.reason else Passes(partial=len(x))
+        self.finite(replay.activation, f"the activation of layer {layer!r}")
+        return replay
 
     def replayed(self, replay: Replay, activations: Float[Tensor, "..."], rows: Int[Tensor, " n"]) -> Any:  # noqa: ANN401
         """Return what the model returns for replaced activations; a full pass each where nothing can be skipped."""
+        output = replay.outputs(activations, rows)
         self.passes += Passes(forward=len(rows)) if replay.plan.reason else Passes(partial=len(rows))
-        return replay.outputs(activations, rows)
+        return output
 
     def finite(self, tensor: Float[Tensor, "b *rest"], what: str) -> None:
         """Refuse NaN and infinity.
@@ -266,7 +310,4 @@ def opened(
         module = _usable(classifier.module)
         stack.enter_context(_eval_mode(module))
         stack.enter_context(_random_state(like, seed))
-        if classifier.precision != "float32":
-            dtype = getattr(torch, classifier.precision)
-            stack.enter_context(torch.autocast(like.device.type, dtype=dtype))
         yield Session(classifier, module, names, sharing)

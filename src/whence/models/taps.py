@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from whence.errors import LayerError, nearest
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True)
+class Call:
     """One call of a module: layers are named by the module's path, the second call of a module by ``path#1``."""
 
     path: str
@@ -44,10 +46,16 @@ def find(module: nn.Module, call: Call) -> nn.Module:
     LayerError
         There is no such module.
     """
-    modules = dict(module.named_modules(remove_duplicate=False))
+    modules: dict[str, nn.Module] = dict(module.named_modules(remove_duplicate=False))
     if not call.path or call.path not in modules:
         raise LayerError(f"the model has no layer {call.path!r}: {nearest(call.path, filter(None, modules))}")
     return modules[call.path]
+
+
+def first_name(module: nn.Module, call: Call) -> Call:
+    """Return the call under the first of the names that its module stands under."""
+    layer = find(module, call)
+    return Call(next(path for path, other in module.named_modules() if other is layer), call.count)
 
 
 def main_leaf(leaves: Sequence[Any]) -> int:
@@ -106,23 +114,27 @@ def recorded(module: nn.Module, layers: Sequence[str], *, gradients: bool) -> It
     """
     calls = {name: Call.parse(name) for name in layers}
     modules = {name: find(module, call) for name, call in calls.items()}
-    wanted = {(modules[name], call.count): name for name, call in calls.items()}
+    wanted: dict[tuple[nn.Module, int], list[str]] = {}
+    for name, call in calls.items():
+        # A module that stands under two names is one layer.
+        wanted.setdefault((modules[name], call.count), []).append(name)
     kept: dict[str, Tensor] = {}
 
     def keep(layer: nn.Module, count: int, output: Any) -> Any:  # noqa: ANN401
-        name = wanted.get((layer, count))
-        if name is None:
+        names = wanted.get((layer, count))
+        if names is None:
             return None
         try:
             tensor, put_back = _main(output)
         except LayerError as error:
-            raise LayerError(f"layer {name!r} has no map: {error}") from None
+            raise LayerError(f"layer {names[0]!r} has no map: {error}") from None
         if not gradients:
-            kept[name] = _own(tensor)
+            kept.update(dict.fromkeys(names, _own(tensor)))
             return None
         torch.set_grad_enabled(True)
-        kept[name] = tensor if tensor.requires_grad else _own(tensor).requires_grad_()
-        return put_back(kept[name].clone())
+        own = tensor.clone() if tensor.requires_grad else _own(tensor).requires_grad_()
+        kept.update(dict.fromkeys(names, own))
+        return put_back(own.clone())
 
     with torch.set_grad_enabled(torch.is_grad_enabled()), _hooked(list(modules.values()), keep):
         yield kept
@@ -138,7 +150,7 @@ def replaced(module: nn.Module, layer: str, make: Callable[[Tensor], Tensor]) ->
     Raises
     ------
     LayerError
-        The layer does not exist, or returned no tensor with maps.
+        The layer does not exist, returned no tensor with maps, or one of another shape than what is to replace it.
     """
     call = Call.parse(layer)
     target = find(module, call)
@@ -147,7 +159,10 @@ def replaced(module: nn.Module, layer: str, make: Callable[[Tensor], Tensor]) ->
         if count != call.count:
             return None
         tensor, put_back = _main(output)
-        return put_back(make(tensor))
+        new = make(tensor)
+        if new.shape != tensor.shape:
+            raise LayerError(f"layer {layer!r} returns {list(tensor.shape)}, not {list(new.shape)}")
+        return put_back(new)
 
     with _hooked([target], put):
         yield
@@ -185,8 +200,8 @@ Forward = Callable[..., Any]
 
 
 @contextmanager
-def forwards(module: nn.Module, wrap: Callable[[nn.Module, Forward], Forward]) -> Iterator[None]:
-    """Put ``wrap(layer, its forward)`` in the place of every submodule's forward, for this thread alone.
+def forwards(module: nn.Module, wrap: Callable[[str, Forward], Forward]) -> Iterator[None]:
+    """Put ``wrap(path, the layer's forward)`` in the place of every submodule's forward, for this thread alone.
 
     Raises
     ------
@@ -199,14 +214,14 @@ def forwards(module: nn.Module, wrap: Callable[[nn.Module, Forward], Forward]) -
         return lambda *args, **kwargs: (other if threading.get_ident() == owner else original)(*args, **kwargs)
 
     with ExitStack() as stack:
-        for layer in module.modules():
+        for path, layer in module.named_modules():
             if isinstance(layer, torch.jit.ScriptModule):
                 raise LayerError("a script module cannot be run from the middle")
             if layer is module:
                 continue
             before: Mapping[str, Any] = layer.__dict__
             original, own = layer.forward, "forward" in before
-            layer.__dict__["forward"] = guarded(original, wrap(layer, original))
+            layer.__dict__["forward"] = guarded(original, wrap(path, original))
             if own:
                 stack.callback(layer.__dict__.__setitem__, "forward", original)
             else:

@@ -16,7 +16,9 @@ from whence.results import Score
 
 Activation = Literal["softmax", "sigmoid"]
 TargetSpec = None | int | str | Callable[[Any], Tensor]
-"""What a user may ask for; also a list with one per picture, or a tuple of several for every picture."""
+"""What a user may ask for one picture."""
+Targets = TargetSpec | np.generic | np.ndarray[Any, np.dtype[Any]] | Tensor | list[Any]
+"""One for all pictures, or a list or array with one a picture; numbers may be numpy's or torch's."""
 
 _WORDS = ("label", "probability", "log-probability")
 
@@ -140,7 +142,7 @@ def _classes(logits: Float[Tensor, "b k"], name: int | str | None, scale: Scale)
     return torch.full((len(logits),), index, device=logits.device)
 
 
-def per_picture(target: TargetSpec | list[TargetSpec] | Tensor, count: int) -> list[TargetSpec]:
+def per_picture(target: Targets, count: int) -> list[Any]:
     """Return one target a picture.
 
     Raises
@@ -148,21 +150,34 @@ def per_picture(target: TargetSpec | list[TargetSpec] | Tensor, count: int) -> l
     TargetError
         A list of another length than the batch.
     """
-    given = target.tolist() if isinstance(target, Tensor | np.ndarray | np.generic) else target
+    given = _plain(target)
     if not isinstance(given, list):
         return [given] * count
     if len(given) != count:
         raise TargetError(f"{len(given)} targets for {count} pictures: give one, or a list with one for each")
-    return list(given)
+    return [_plain(one) for one in given]
+
+
+def _plain(target: Any) -> Any:  # noqa: ANN401  (numbers come from numpy and torch too)
+    return target.tolist() if isinstance(target, Tensor | np.ndarray | np.generic) else target
 
 
 def scores(output: Any, logits: Callable[[Any], Tensor], targets: Sequence[TargetSpec], scale: Scale) -> Score:  # noqa: ANN401
-    """Return the number that each picture's own target names."""
-    different = list(dict.fromkeys(targets))
-    answers = {target: score(output, logits, target, scale) for target in different}
-    if len(different) == 1:
-        return answers[different[0]]
-    rows = range(len(targets))
-    value = torch.stack([answers[target].value[row] for row, target in zip(rows, targets, strict=True)])
-    index = torch.stack([answers[target].index[row] for row, target in zip(rows, targets, strict=True)])
+    """Return the number that each picture's own target names.
+
+    Raises
+    ------
+    TargetError
+        A target names no class, or a callable did not return one number a picture.
+    """
+    # By type too, for True equals 1; a callable need not be hashable.
+    keys = [(type(t), t) if isinstance(t, None | int | str) else id(t) for t in targets]
+    answers = {key: score(output, logits, t, scale) for key, t in dict(zip(keys, targets, strict=True)).items()}
+    for answer in answers.values():
+        if len(answer.value) != len(targets):
+            raise TargetError(f"the target function returned {len(answer.value)} numbers for {len(targets)} pictures")
+    if len(answers) == 1:
+        return answers[keys[0]]
+    value = torch.stack([answers[key].value[row] for row, key in enumerate(keys)])
+    index = torch.stack([answers[key].index[row] for row, key in enumerate(keys)])
     return Score(value, index)

@@ -225,9 +225,7 @@ def _opaque(image: Image.Image, header: Header) -> Decoded:
     key = image.info.get("transparency")
     if key is None:
         return Decoded(pixels, _SAID.get(image.mode, ()))
-    if image.mode != "1":
-        key = _in_eight_bits(key, header.depth)
-    clear = (pixels == key).all(axis=-1, keepdims=True)
+    clear = (pixels == _in_eight_bits(key, header.depth)).all(axis=-1, keepdims=True)
     return Decoded(np.where(clear, np.uint8(255), pixels), (*_SAID.get(image.mode, ()), "alpha composited on white"))
 
 
@@ -360,7 +358,7 @@ def _decode_channels_last(pixels: Shaped[np.ndarray, "..."], name: str, bits: in
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     if pixels.dtype == np.uint8:
         notes: tuple[str, ...] = ()
-    elif pixels.dtype == np.uint16:
+    elif pixels.dtype.newbyteorder("=") == np.uint16:
         pixels, note = scaled(pixels, Header(), name, bits)
         notes = (f"16-bit {'grey' if pixels.shape[-1] == 1 else 'colour'} {note}",)
     else:
@@ -374,8 +372,6 @@ def _decode_channels_last(pixels: Shaped[np.ndarray, "..."], name: str, bits: in
 def _float_on_white(pixels: Float32[np.ndarray, "H W 4"]) -> Float32[np.ndarray, "H W 3"]:
     colour, alpha = pixels[..., :3], pixels[..., 3:]
     flat: Float32[np.ndarray, "H W 3"] = colour * alpha + (1 - alpha)
-    # Rounding may pass 1 by the last bit.
-    flat[flat > 1] = 1
     return flat
 
 

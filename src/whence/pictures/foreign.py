@@ -55,11 +55,10 @@ def _tensor(output: Any) -> Float[Tensor, "c h w"]:  # noqa: ANN401
     if not isinstance(output, Tensor) or not output.is_floating_point():
         kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
         raise PictureError(f"the preprocessing returned {kind}: it must return one floating tensor [C, h, w]")
-    if output.ndim == 4 and output.shape[0] == 1:
-        output = output[0]
-    if output.ndim != 3:
-        raise PictureError(f"the preprocessing returned shape {list(output.shape)}: it must return [C, h, w]")
-    return output
+    made: Tensor = output[0] if output.ndim == 4 and output.shape[0] == 1 else output
+    if made.ndim != 3:
+        raise PictureError(f"the preprocessing returned shape {list(made.shape)}: it must return [C, h, w]")
+    return made
 
 
 class ForeignPreprocess(Preprocessing):

@@ -136,7 +136,7 @@ class Preprocess(Preprocessing):
 
     resize: int | tuple[int, int] | None = None
     crop: int | tuple[int, int] | None = None
-    interpolation: Interpolation = "bilinear"
+    interpolation: str = "bilinear"
     antialias: bool = True
     channels: int = 3
     mean: tuple[float, ...] = (0.0,)

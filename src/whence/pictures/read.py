@@ -144,6 +144,12 @@ def _last_part(address: str) -> str:
     return unquote(urlsplit(address).path).rpartition("/")[2] or "picture"
 
 
+def _said(error: Exception) -> str:
+    """Return what an error says in one printable line; it may quote the file or a server."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in words[:160])
+
+
 @contextmanager
 def _only_picture_errors(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises for a broken file into a PictureError."""
@@ -154,9 +160,7 @@ def _only_picture_errors(name: str) -> Iterator[None]:
     except MemoryError:
         raise PictureError(f"{name!r} needs more memory than there is: save a smaller copy") from None
     except Exception as error:  # Pillow's plugins raise what their parsers stumble on: IndexError, zlib.error, ...
-        fault = " ".join(str(error).split()) or type(error).__name__
-        said = "".join(letter if letter.isprintable() else "?" for letter in fault[:160])
-        raise PictureError(f"{name!r} is broken or cut short ({said}): get the file again") from error
+        raise PictureError(f"{name!r} is broken or cut short ({_said(error)}): get the file again") from error
 
 
 def _read_path(path: str, name: str | None, bits: int | None) -> Picture:
@@ -314,7 +318,7 @@ def _fetch(address: str) -> bytes:
     except PictureError:
         raise
     except Exception as error:  # http.client, ssl and the codecs of host names all have errors of their own.
-        raise PictureError(f"{address!r} cannot be fetched ({error}): check it and the network") from error
+        raise PictureError(f"{address!r} cannot be fetched ({_said(error)}): check it and the network") from error
 
 
 def _bounded(answer: HTTPResponse, address: str) -> bytes:

@@ -15,10 +15,9 @@ from whence.reports.page import render
 from whence.reports.sheet import sheet
 
 # A notebook keeps every output in its file: this is what all figures of one table may take there, in bytes.
-_BUDGET = 100_000
+_BUDGET = 120_000
 _SIDES = (220, 180, 140, 100, 72)
-_COLOURS = 128
-_MOST_FIGURES, _MOST_LINES = 6, 20
+_MOST_FIGURES, _MOST_LINES, _MOST_ERRORS = 6, 15, 5
 # The side of one picture where the figure stands alone.
 _ALONE = 280
 
@@ -53,7 +52,7 @@ def html(contents: Contents) -> str:
         "model": words.cut(contents.result["model"]["name"], 80),
         "lines": [_line(*pair) for pair in every[:_MOST_LINES]],
         "more": max(0, len(every) - _MOST_LINES),
-        "failed": [(words.cut(name, 80), words.cut(error, 300)) for name, error in failed[:_MOST_LINES]],
+        "failed": [(words.cut(name, 80), words.cut(error, 300)) for name, error in failed[:_MOST_ERRORS]],
         "figures": _small_figures(contents),
     }
     return render("notebook.html.j2", values)
@@ -94,7 +93,13 @@ def _small_figures(contents: Contents) -> list[tuple[Encoded, str]]:
 def _within(explained: Explained, budget: int) -> Encoded:
     """Return the largest figure that takes at most ``budget`` bytes, or the smallest."""
     for side in _SIDES:
-        figure = png_of(sheet(*explained, side=side).quantize(_COLOURS))
+        figure = png_of(_of_few_colours(sheet(*explained, side=side)))
         if len(figure.data) <= budget:
             break
     return figure
+
+
+def _of_few_colours(image: Image.Image) -> Image.Image:
+    """Return the image in a palette of its own 256 colours, dithered so that the scale stays smooth."""
+    palette = image.quantize(256, method=Image.Quantize.FASTOCTREE)
+    return image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)

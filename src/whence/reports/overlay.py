@@ -50,8 +50,9 @@ def placed(row: GeometryRow | None, shown: tuple[int, int]) -> Geometry:
     Without a row, the picture shown is what the model saw.
     """
     if row is None:
-        return Geometry(shown, shown, (0, 0, *shown))
-    (height, width), (top, left, bottom, right) = row["picture"], row["box"]
+        return Geometry(shown, shown, (0.0, 0.0, float(shown[0]), float(shown[1])))
+    height, width = row["picture"]
+    top, left, bottom, right = map(float, row["box"])
     if top == bottom or left == right:
         raise OutputError(f"the result is damaged: the box {row['box']} of a picture's geometry has no area")
     ky, kx = shown[0] / height, shown[1] / width

@@ -79,8 +79,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "number": words.number}
-    environment.globals |= {"label": words.label, "measured": words.measured, "before": words.before}
+    environment.filters["percent"] = words.percent
+    environment.globals["measured"] = words.measured
     return environment
 
 

@@ -86,12 +86,13 @@ def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, 
 def _scale(
     canvas: Image.Image, pen: ImageDraw.ImageDraw, shown: ExplanationFigures, at: tuple[int, int], side: int
 ) -> None:
-    """Draw the colour bar under the map, with its numbers."""
+    """Draw the colour bar under the map, with its numbers; a map without any has no scale."""
     scale = shown.laid.scale
-    bar = Image.fromarray(colour_bar(scale.show, _BAR)).resize((side, _BAR))
-    canvas.paste(bar, at)
+    if scale.top == 0:
+        _write(pen, at, "the map is zero everywhere", _CAPTION, side, _SOFT)
+        return
+    canvas.paste(Image.fromarray(colour_bar(scale.show, _BAR)).resize((side, _BAR)), at)
     font = ImageFont.load_default(_CAPTION)
     for value, anchor, left in zip(scale.ticks, ("la", "ma", "ra"), (0, side // 2, side), strict=True):
-        pen.text(
-            (at[0] + left, at[1] + _BAR + 4), words.plain(words.number(value)), fill=_SOFT, font=font, anchor=anchor
-        )
+        said = words.plain(words.number(value))
+        pen.text((at[0] + left, at[1] + _BAR + 4), said, fill=_SOFT, font=font, anchor=anchor)

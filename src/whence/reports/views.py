@@ -104,7 +104,9 @@ def _explanation(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigu
         evidence=_evidence(row, drawn, of, keep),
         base=_image("base", photo(shrunk(laid.base, _LONGEST)), f"The picture under the map of {title}", keep),
         layer=_image("layer", photo(shrunk(laid.layer, _LONGEST), _LAYER_QUALITY), "", keep),
-        heat=_image("map", exact(laid.heat), f"Map of {title} for {target}, without the picture", keep),
+        heat=_image(
+            "map", exact(shrunk(laid.heat, _SHOWN)), f"Map of {title} for {target}, without the picture", keep
+        ),
         bar=_image("bar", exact(colour_bar(row["show"])), "", keep),
         ticks=tuple(words.number(tick) for tick in laid.scale.ticks),
         zero=laid.scale.top == 0,

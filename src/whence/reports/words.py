@@ -35,11 +35,6 @@ def number(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-def quantity(target: TargetRow) -> str:
-    """Return what the evidence is measured in."""
-    return "score" if target["probability"] is None else "probability"
-
-
 def measured(target: TargetRow, value: float) -> str:
     """Return a probability in per cent, or a score as a number."""
     return number(value) if target["probability"] is None else percent(value)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from whence.pictures.preprocess import Interpolation, Preprocess
+from whence.pictures.preprocess import Preprocess
 
 # Pillow's numbers for its filters, which the processors write down.
-_RESAMPLE: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+_RESAMPLE: dict[int, str] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 # From this side on ConvNeXt's processor squashes, and crops nothing.
 _SQUASHED = 384
 

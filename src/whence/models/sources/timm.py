@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from math import floor
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
@@ -12,7 +12,7 @@ from whence.models.classifier import Classifier
 from whence.models.extras import library
 from whence.models.sources.request import Request, Shape, constructed, fetching, filled, ready
 from whence.models.stated import stated_or_own
-from whence.pictures.preprocess import Interpolation, Preprocess, Preprocessing
+from whence.pictures.preprocess import Preprocess, Preprocessing
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
@@ -80,7 +80,7 @@ def _readings(config: Mapping[str, Any]) -> Iterator[Preprocess]:
         yield Preprocess(
             resize=scaled if config["crop_mode"] == "squash" else scaled[0],
             crop=tuple(crop),
-            interpolation=cast(Interpolation, config["interpolation"]),
+            interpolation=config["interpolation"],
             channels=channels,
             mean=tuple(config["mean"])[grey],
             std=tuple(config["std"])[grey],

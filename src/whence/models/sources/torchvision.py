@@ -13,9 +13,9 @@ from whence.models.extras import library
 from whence.models.sources.request import Request, Shape, constructed, fetching, filled, ready
 from whence.models.stated import stated_or_own
 from whence.models.weights import fit
-from whence.pictures.preprocess import Interpolation, Preprocess
+from whence.pictures.preprocess import Preprocess
 
-_INTERPOLATIONS: dict[str, Interpolation] = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 def module(name: str, request: Request, shape: Shape | None) -> nn.Module:
@@ -90,8 +90,8 @@ def _transform(entry: Any, size: int | None) -> Any:  # noqa: ANN401
 
 
 def _readings(transform: Any) -> Iterator[Preprocess]:  # noqa: ANN401
-    interpolation = _INTERPOLATIONS.get(transform.interpolation.value)
-    if interpolation is not None:
+    interpolation = transform.interpolation.value
+    if interpolation in _INTERPOLATIONS:
         yield Preprocess(
             resize=transform.resize_size[0],
             crop=transform.crop_size[0],

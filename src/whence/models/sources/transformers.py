@@ -1,7 +1,7 @@
 """``hf:NAME_OR_FOLDER``: image classifiers of transformers, from the hub, from a folder, or a type's default."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -71,8 +71,15 @@ def is_type(name: str, request: Request) -> bool:
 
 def _types(hf: Any) -> dict[str, str]:  # noqa: ANN401  (a library without types)
     """Return the types that classify pictures, by their names without hyphens and underscores."""
-    names = hf.models.auto.modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
-    return {_plain(name): name for name in names}
+    return {_plain(name): name for name in _classifiers(hf)}
+
+
+def _classifiers(hf: Any) -> Mapping[str, str | tuple[str, ...]]:  # noqa: ANN401
+    """Return the names of the classes that classify pictures, by type."""
+    mapping: Mapping[str, str | tuple[str, ...]] = (
+        hf.models.auto.modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    )
+    return mapping
 
 
 def _plain(name: str) -> str:
@@ -105,9 +112,13 @@ def _default_config(hf: Any, kind: str, request: Request) -> Any:  # noqa: ANN40
             f"{request.asked} is a type without weights of its own, "
             f'give weights="{RANDOM}", weights=FILE, or a model of the hub like {_EXAMPLE}'
         )
-    config = hf.CONFIG_MAPPING[kind]
-    _check_options(config(), request)
-    return constructed(config, replace(request, options={"num_labels": 1000, **request.options}))
+    default = hf.CONFIG_MAPPING[kind]
+    _check_options(default(), request)
+    config = constructed(default, replace(request, options={"num_labels": 1000, **request.options}))
+    # Where a type has several classifiers, the first is meant; transformers asks for it by name.
+    names = _classifiers(hf)[kind]
+    config.architectures = [names if isinstance(names, str) else names[0]]
+    return config
 
 
 def _check_options(config: Any, request: Request) -> None:  # noqa: ANN401
