@@ -19,7 +19,7 @@ _ASLEEP, _AWAKE = 0.1, (0.25, 0.75)
 # all, with this share of the power that its pictures have in common, lest what hardly differs is blown up.
 _PICTURES, _SHARED = 4, 0.1
 # The standard deviation of a picture of black and white pixels after the usual normalisation.
-_CONTRAST = 1.0
+_CONTRAST = 1.4
 
 
 @contextmanager

@@ -210,7 +210,8 @@ class Replay:
         self._target = first_name(module, Call.parse(layer))
         key = (layer, tuple(x.shape[1:]))
         if key not in plans:
-            plans[key] = self._checked_plan()
+            with torch.random.fork_rng([x.device] if x.is_cuda else []):
+                plans[key] = self._checked_plan()
         self.plan = plans[key]
         self._frontier: Frontier = {}
         if not self.plan.reason:

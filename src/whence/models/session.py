@@ -212,7 +212,9 @@ class Session:
         shape = tuple(x.shape[1:])
         known = self.classifier.catalogues
         if shape not in known:
-            known[shape] = survey(self.module, x, self._forward)
+            # What a model draws for itself afterwards must not depend on whether it was surveyed just now.
+            with _random_state(x, 0):
+                known[shape] = survey(self.module, x, self._forward)
         return known[shape]
 
     def layout(self, name: str, activation: Float[Tensor, "..."], x: Float[Tensor, "b c h w"]) -> Layout:

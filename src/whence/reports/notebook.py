@@ -1,5 +1,6 @@
 """What a notebook shows of a result: a table with small figures, or one figure."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -59,7 +60,21 @@ def html(contents: Contents) -> str:
 
 
 def png(contents: Contents) -> bytes:
-    """Return one PNG figure: for each explanation a row with the picture, its map, removed, kept and the scale."""
+    """Return the figure as a PNG file."""
+    return png_of(figure(contents)).data
+
+
+def show(contents: Contents) -> None:
+    """Show the figure: in a running notebook there, elsewhere in the system's viewer of pictures."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:
+        ipython.display.display(figure(contents))
+    else:
+        figure(contents).show()
+
+
+def figure(contents: Contents) -> Image.Image:
+    """Return one figure: for each explanation a row with the picture, its map, removed, kept and the scale."""
     rows = [sheet(*explained, side=_ALONE) for explained in islice(_explained(contents), _MOST_FIGURES)]
     width, height = max((row.width for row in rows), default=1), sum(row.height for row in rows)
     canvas = Image.new("RGB", (width, max(1, height)), "#ffffff")
@@ -67,7 +82,7 @@ def png(contents: Contents) -> bytes:
     for row in rows:
         canvas.paste(row, (0, top))
         top += row.height
-    return png_of(canvas).data
+    return canvas
 
 
 def _explained(contents: Contents) -> Iterator[Explained]:
