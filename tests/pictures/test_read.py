@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from corpus import FOUR_GIB, Case, channels_first, corpus, divided, noise, on_white, png, saved
 from PIL import Image, ImageFile
 
+from corpus import FOUR_GIB, Case, channels_first, corpus, divided, noise, on_white, png, saved
 from whence.errors import OptionError, PictureError
 from whence.pictures import decode
 from whence.pictures import read as reader

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from corpus import channels_first, chunk, exif, noise, png, saved, tiff
 from PIL import Image
 
+from corpus import channels_first, chunk, exif, noise, png, saved, tiff
 from whence.errors import PictureError
 from whence.pictures.read import read
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_nets import Lambda, SmallNet, SmallViT, drawn, net_for, pictures, relative, tiny_options
 from torch import Tensor, nn
 
+from small_nets import Lambda, SmallNet, SmallViT, drawn, net_for, pictures, relative, tiny_options
 from whence import attribute, methods
 from whence.errors import LayerError, ModelError, NotFiniteError, OptionError, PictureError, WhenceError
 from whence.models import session
@@ -221,7 +221,7 @@ def test_a_layer_in_a_block_that_runs_without_gradients_gives_the_map_of_a_model
     "layer", [None, "stem", "stem.0", "relu", "block.conv", "block.bn", "block", "down", "relu#1"]
 )
 @pytest.mark.parametrize("method", WITH_LAYER)
-def test_a_layer_is_explained_alike_whether_what_follows_works_in_place_or_not(
+def test_a_layer_is_explained_alike_where_what_follows_works_in_place(
     method: str, layer: str | None
 ) -> None:
     inplace = explain(method, drawn(SmallNet(inplace=True)), pictures(), layer=layer)

@@ -4,8 +4,8 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
-from report_samples import browser, failed, hostile, picture, sample
 
+from report_samples import browser, failed, hostile, picture, sample
 from whence.reports import page
 from whence.reports.folder import write
 from whence.reports.overlay import OPACITY

@@ -1,8 +1,8 @@
 import copy
 
 import pytest
-from report_samples import failed, picture, sample
 
+from report_samples import failed, picture, sample
 from whence.errors import OutputError
 from whence.reports import contents as rows
 from whence.reports.contents import checked, schema

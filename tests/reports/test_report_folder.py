@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from report_samples import explanation, failed, photograph, picture, sample
 
+from report_samples import explanation, failed, photograph, picture, sample
 from whence.errors import NotFiniteError, OutputError, WhenceError
 from whence.reports import folder as folders
 from whence.reports import page, swap

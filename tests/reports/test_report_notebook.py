@@ -4,8 +4,8 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
-from report_samples import drawn, failed, hostile, picture, sample
 
+from report_samples import drawn, failed, hostile, picture, sample
 from whence.reports.contents import Contents, Drawn
 from whence.reports.notebook import html, png
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from report_samples import photograph
 
+from report_samples import photograph
 from whence.errors import OutputError
 from whence.reports.overlay import as_seen, hatched, lay, on_grid, placed
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 from jinja2 import UndefinedError
-from report_samples import HOSTILE, explanation, failed, hostile, picture, sample
 
+from report_samples import HOSTILE, explanation, failed, hostile, picture, sample
 from whence.reports.contents import Contents
 from whence.reports.page import MOST_EXPLANATIONS, MOST_PICTURES, html, is_large, render
 from whence.reports.words import findings, percent, short
