@@ -1,6 +1,6 @@
 """`whence creatures`: draw pictures with known answers, train a classifier on them, score one."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,10 +48,10 @@ def draw(
 @app.command()
 def train(
     out: Folder = Path("creatures-model"),
-    images: Annotated[int, typer.Option(min=1, help="How many pictures to train on.")] = 9000,
-    epochs: Annotated[int, typer.Option(min=1, help="How often each is seen.")] = 9,
+    images: Annotated[int | None, typer.Option(min=1, help="How many pictures to train on. [default: 14000]")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="How often each is seen. [default: 12]")] = None,
     drop: Annotated[int, typer.Option(min=0, max=2, help="Up to how many parts are missing in half of them.")] = 2,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the processor; the weights depend on them.")] = 1,
     seed: Seed = 0,
     json: Json = False,
     debug: Debug = False,
@@ -59,8 +59,9 @@ def train(
     """Train the classifier of the creatures, and write it as a model folder."""
     from whence.creatures.train import Recipe, train
 
+    given = {name: value for name, value in (("images", images), ("epochs", epochs)) if value is not None}
     with console.stages() as tell:
-        train(out, Recipe(images, epochs, drop, seed=seed), threads=threads, progress=tell)
+        train(out, replace(Recipe(drop=drop, seed=seed), **given), threads=threads, progress=tell)
     if json:
         console.result({"folder": str(out)})
     else:

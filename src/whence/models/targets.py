@@ -93,8 +93,6 @@ def score(output: Any, logits: Callable[[Any], Tensor], target: TargetSpec, scal
     if callable(target):
         return _called(output, target)
     table = logits(output)
-    if isinstance(target, bool) or not isinstance(target, None | int | str):
-        raise TargetError(f"target {target!r} is none of: a class number, a label, a contrast 'a - b', a callable")
     kind, _, rest = target.partition(":") if isinstance(target, str) else ("", "", "")
     if kind in _WORDS[1:] and isinstance(target, str) and not _is_label(target, scale):
         index = _classes(table, rest.strip(), scale)
@@ -121,12 +119,17 @@ def _called(output: Any, target: Callable[[Any], Tensor]) -> Score:  # noqa: ANN
 
 
 def _contrast(target: str, scale: Scale) -> tuple[str, str] | None:
-    """Return the two names of ``a - b``; a label that itself holds `` - `` comes first."""
-    if _is_label(target.removeprefix("label:").strip(), scale):
+    """Return the two names of ``a - b``; a label that itself holds `` - `` comes first, in any case."""
+    labels = {label.casefold() for label in scale.labels or ()}
+
+    def known(name: str) -> bool:
+        return name.removeprefix("label:").strip().casefold() in labels
+
+    if known(target):
         return None
     cuts = [match.span() for match in re.finditer(r"\s-\s", target)]
     pairs = [(target[:start].strip(), target[end:].strip()) for start, end in cuts]
-    whole = [pair for pair in pairs if all(_is_label(name.removeprefix("label:"), scale) for name in pair)]
+    whole = [pair for pair in pairs if all(map(known, pair))]
     return next(iter(whole or pairs), None)
 
 
@@ -142,20 +145,22 @@ def _classes(logits: Float[Tensor, "b k"], name: int | str | None, scale: Scale)
     return torch.full((len(logits),), index, device=logits.device)
 
 
-def per_picture(target: Targets, count: int) -> list[Any]:
+def per_picture(target: Targets, count: int) -> list[TargetSpec]:
     """Return one target a picture.
 
     Raises
     ------
     TargetError
-        A list of another length than the batch.
+        A list of another length than the batch, or something that is no target.
     """
     given = _plain(target)
-    if not isinstance(given, list):
-        return [given] * count
-    if len(given) != count:
-        raise TargetError(f"{len(given)} targets for {count} pictures: give one, or a list with one for each")
-    return [_plain(one) for one in given]
+    targets = [_plain(one) for one in given] if isinstance(given, list) else [given] * count
+    if len(targets) != count:
+        raise TargetError(f"{len(targets)} targets for {count} pictures: give one, or a list with one for each")
+    for one in targets:
+        if isinstance(one, bool) or not (isinstance(one, None | int | str) or callable(one)):
+            raise TargetError(f"target {one!r} is none of: a class number, a label, a contrast 'a - b', a callable")
+    return targets
 
 
 def _plain(target: Any) -> Any:  # noqa: ANN401  (numbers come from numpy and torch too)

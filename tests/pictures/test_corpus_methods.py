@@ -1,0 +1,39 @@
+"""Every registered method meets every crafted file: a finite map with its evidence, or the picture's own error."""
+
+import pytest
+from corpus import corpus
+
+import whence
+from whence.errors import PictureError
+from whence.explaining import Job, outcomes, requests
+from whence.explanation import Failure
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    made = corpus(tmp_path_factory.mktemp("corpus"))
+    assert len(made) >= 60
+    return made
+
+
+@pytest.fixture(scope="module")
+def model():
+    return whence.load_model("creatures")
+
+
+@pytest.mark.parametrize("method", whence.methods.names())
+def test_a_map_or_the_picture_s_error(method, cases, model):
+    plain = [case for case in cases if case.bits is None]
+    job = Job(model, requests([method], {}))
+    for case, outcome in zip(plain, outcomes(job, [case.path for case in plain]), strict=True):
+        if case.error is not None:
+            assert isinstance(outcome, Failure), case.name
+            assert isinstance(outcome.error, PictureError), case.name
+            continue
+        assert not isinstance(outcome, Failure), (case.name, outcome)
+        subject, (explanation,) = outcome
+        assert subject.size == case.pixels.shape[1:], case.name
+        assert explanation.map.isfinite().all(), case.name
+        assert explanation.heatmap().shape == subject.size, case.name
+        assert 0 <= explanation.evidence.removed <= 1, case.name
+        assert 0 <= explanation.evidence.kept <= 1, case.name
