@@ -14,6 +14,7 @@ from pkgutil import iter_modules
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from whence.errors import OptionError, UnknownNameError, nearest
+from whence.results import Passes
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class MethodFacts(Facts):
 
     ``family`` says how it works, ``needs`` what it asks of the model, ``reduce`` how channels become one map,
     ``show`` whether the map is to be read with its sign. A ``class_agnostic`` method gives the same map for every
-    class.
+    class. ``cost(options, model)`` says how many passes one picture takes, before it is run.
     """
 
     family: Literal["perturbation", "propagation", "activation"]
@@ -156,6 +157,7 @@ class MethodFacts(Facts):
     needs: Literal["scores", "gradients", "layer", "attention"]
     reduce: Literal["sum", "abs-sum", "abs-max"]
     show: Literal["positive", "signed"]
+    cost: Callable[[Mapping[str, object], Any], Passes]
     class_agnostic: bool = False
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
 from whence.registry import method
-from whence.results import Answer
+from whence.results import Answer, Passes
 
 
 @method(
@@ -19,6 +19,7 @@ from whence.results import Answer
     needs="layer",
     reduce="sum",
     show="positive",
+    cost=lambda options, model: Passes(forward=1, partial=1),
 )
 def grad_cam(
     model: Session,

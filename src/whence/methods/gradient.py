@@ -8,7 +8,7 @@ from torch import Tensor
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
 from whence.registry import method
-from whence.results import Answer
+from whence.results import Answer, Passes
 
 
 @method(
@@ -19,6 +19,7 @@ from whence.results import Answer
     needs="gradients",
     reduce="abs-max",
     show="positive",
+    cost=lambda options, model: Passes(forward=1, backward=1),
 )
 def gradient(model: Session, x: Float[Tensor, "b *shape"], target: Sequence[TargetSpec]) -> Answer:
     """Gradient of the score with respect to the input.

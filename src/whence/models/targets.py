@@ -115,7 +115,7 @@ def _called(output: Any, target: Callable[[Any], Tensor]) -> Score:  # noqa: ANN
     if not isinstance(value, Tensor) or value.ndim != 1 or not value.is_floating_point():
         found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise TargetError(f"the target function returned {found}: it must return one floating number a picture, [B]")
-    return Score(value, torch.full((len(value),), -1))
+    return Score(value, torch.full((len(value),), -1, device=value.device))
 
 
 def _contrast(target: str, scale: Scale) -> tuple[str, str] | None:
