@@ -155,7 +155,9 @@ def test_the_check_leaves_no_graph_behind() -> None:
 # What it is made of
 
 
-@pytest.mark.parametrize("module", [SmallNet, None, "resnet18", lambda x: x], ids=["class", "None", "text", "function"])
+@pytest.mark.parametrize(
+    "module", [SmallNet, None, "resnet18", lambda x: x], ids=["class", "None", "text", "function"]
+)
 def test_a_classifier_is_made_of_a_module(module: object) -> None:
     with pytest.raises(ModelError, match=r"made of a torch\.nn\.Module"):
         Classifier.__init__.__wrapped__(Classifier.__new__(Classifier), module)

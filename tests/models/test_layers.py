@@ -78,14 +78,18 @@ def test_tokens_are_laid_out_on_a_grid_of_the_inputs_aspect(
 
 
 @pytest.mark.parametrize("prefix", [0, 1, 2, 4, 5, 8])
-@pytest.mark.parametrize(("side", "patch"), [(224, 16), (224, 14), (224, 32), (384, 16), (518, 14), (256, 16), (32, 4)])
+@pytest.mark.parametrize(
+    ("side", "patch"), [(224, 16), (224, 14), (224, 32), (384, 16), (518, 14), (256, 16), (32, 4)]
+)
 def test_the_prefix_of_published_transformers_is_found(side: int, patch: int, prefix: int) -> None:
     grid = side // patch
     layout = find_layout((2, prefix + grid * grid, 192), 2, (side, side))
     assert layout == Layout("tokens", (grid, grid), prefix)
 
 
-@pytest.mark.parametrize("shape", [(2, 5), (2, 0, 4, 4), (3, 8, 4, 4), (2, 3, 4, 4, 4), (2, 18, 8), (5, 17, 8), (2, 8, 1, 40)])
+@pytest.mark.parametrize(
+    "shape", [(2, 5), (2, 0, 4, 4), (3, 8, 4, 4), (2, 3, 4, 4, 4), (2, 23, 8), (5, 17, 8), (2, 8, 1, 40)]
+)
 def test_what_has_no_map_is_refused_with_its_shape(shape: tuple[int, ...]) -> None:
     assert find_layout(shape, 2, (32, 32)) is None
     with pytest.raises(LayerError, match=r"layer 'x' returns \[.*\] for 2 inputs of 32 x 32"):
@@ -95,7 +99,7 @@ def test_what_has_no_map_is_refused_with_its_shape(shape: tuple[int, ...]) -> No
 def test_as_many_tokens_as_pictures_are_read_like_any_other_number() -> None:
     """[N, B, C] with N = B: the shape does not tell which axis is the batch."""
     turned = Lambda(lambda _, x: x.flatten(2).permute(2, 0, 1))
-    layers = {"patch": nn.Conv2d(3, 8, 4, stride=4), "turned": turned, "mix": nn.Linear(8, 8), "head": nn.Linear(8, 5)}
+    layers = {"patch": nn.Conv2d(3, 8, 4, 4), "turned": turned, "mix": nn.Linear(8, 8), "head": nn.Linear(8, 5)}
     net = drawn(Lambda(lambda n, x: n.head(n.mix(n.turned(n.patch(x))).relu().mean(0)), **layers))
     x = pictures(16)
     together = attribute(Classifier(net), x, "grad-cam", target=1, layer="mix").values
@@ -270,13 +274,15 @@ def test_rectangular_inputs_have_rectangular_grids(size: tuple[int, int]) -> Non
 
 
 def test_a_picture_too_small_for_any_map_is_refused_with_its_size() -> None:
-    net = drawn(Lambda(lambda n, x: n.head(n.conv(x).flatten(1)), conv=nn.Conv2d(3, 8, 4, stride=4), head=nn.Linear(8, 5)), shape=(3, 4, 4))
+    layers = {"conv": nn.Conv2d(3, 8, 4, stride=4), "head": nn.Linear(8, 5)}
+    net = drawn(Lambda(lambda n, x: n.head(n.conv(x).flatten(1)), **layers), shape=(3, 4, 4))
     with pytest.raises(LayerError, match="no layer has a spatial map for inputs of 4 x 4"):
         catalogue(net, pictures(size=4))
 
 
 def test_a_model_without_a_gradient_asks_for_a_layer() -> None:
-    net = drawn(Lambda(lambda n, x: n.head(n.conv(x).detach().mean((2, 3))), conv=nn.Conv2d(3, 8, 3), head=nn.Linear(8, 5)))
+    layers = {"conv": nn.Conv2d(3, 8, 3), "head": nn.Linear(8, 5)}
+    net = drawn(Lambda(lambda n, x: n.head(n.conv(x).detach().mean((2, 3))), **layers))
     with pytest.raises(LayerError, match="name a layer yourself"):
         catalogue(net.requires_grad_(False))
 

@@ -73,7 +73,9 @@ def test_every_layer_of_a_small_net(layer: str, inplace: bool) -> None:
     assert_replays(drawn(SmallNet(inplace=inplace)), layer)
 
 
-@pytest.mark.parametrize("layer", ["patch", "blocks.0", "blocks.0.attn", "blocks.1.attn.qkv", "blocks.1.norm2", "norm"])
+@pytest.mark.parametrize(
+    "layer", ["patch", "blocks.0", "blocks.0.attn", "blocks.1.attn.qkv", "blocks.1.norm2", "norm"]
+)
 @pytest.mark.parametrize("token", [True, False])
 def test_every_layer_of_a_small_transformer(layer: str, token: bool) -> None:
     assert_replays(drawn(SmallViT(token=token)), layer)
@@ -498,7 +500,7 @@ LARGE = [
     ("torchvision:convnext_tiny", {}, 64, ["features.7.2", "features.7.1.block.0"]),
     ("timm:vit_tiny_patch16_224", {"img_size": 64}, 64, ["blocks.10", "blocks.11.norm1", "blocks.9.attn"]),
     ("timm:resnetv2_50", {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 256), "stem_chs": 16}, 64, ["stages.3"]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("spec", "options", "side", "layers"), LARGE, ids=[case[0] for case in LARGE])

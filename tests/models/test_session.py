@@ -130,7 +130,8 @@ def test_a_batch_is_moved_to_the_models_type_and_off_its_graph() -> None:
 
 
 def test_an_input_made_in_inference_mode_that_is_read_again_behind_the_layer() -> None:
-    net = drawn(Lambda(lambda n, x: n.head((n.conv(x) * n.late(x)).mean((2, 3))), conv=nn.Conv2d(3, 8, 3), late=nn.Conv2d(3, 8, 3), head=nn.Linear(8, 5)))
+    layers = {"conv": nn.Conv2d(3, 8, 3), "late": nn.Conv2d(3, 8, 3), "head": nn.Linear(8, 5)}
+    net = drawn(Lambda(lambda n, x: n.head((n.conv(x) * n.late(x)).mean((2, 3))), **layers))
     with torch.inference_mode():
         x = pictures()
     expected = attribute(Classifier(net), pictures(), "grad-cam", layer="conv").values

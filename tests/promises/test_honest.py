@@ -221,9 +221,7 @@ def test_a_layer_in_a_block_that_runs_without_gradients_gives_the_map_of_a_model
     "layer", [None, "stem", "stem.0", "relu", "block.conv", "block.bn", "block", "down", "relu#1"]
 )
 @pytest.mark.parametrize("method", WITH_LAYER)
-def test_a_layer_is_explained_alike_where_what_follows_works_in_place(
-    method: str, layer: str | None
-) -> None:
+def test_a_layer_is_explained_alike_where_what_follows_works_in_place(method: str, layer: str | None) -> None:
     inplace = explain(method, drawn(SmallNet(inplace=True)), pictures(), layer=layer)
     twin = explain(method, drawn(SmallNet(inplace=False)), pictures(), layer=layer)
     assert inplace.layer == twin.layer

@@ -7,7 +7,7 @@ from the picture to the score goes, and whose every place can change the score.
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import log, prod
+from math import ceil, floor, inf, log, prod
 from typing import Any, Literal
 
 import torch
@@ -74,29 +74,33 @@ def _four(shape: Sequence[int], size: Sequence[int]) -> Layout | None:
     return None
 
 
-def _factored(count: int, size: Sequence[int]) -> tuple[int, int] | None:
-    """Return (h, w) with h * w = count in the input's aspect, or None."""
+def _grids(count: int, size: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the (h, w) with h * w = count that come within one cell of the input's aspect."""
     if count < 2:
-        return None
-    for height in range(1, count + 1):
-        width = count // height
-        stride = (size[0] * size[1] / count) ** 0.5
-        near = abs(height - size[0] / stride) < 1 and abs(width - size[1] / stride) < 1
-        if height * width == count and near:
-            return height, width
-    return None
+        return []
+    stride = (size[0] * size[1] / count) ** 0.5
+    rows = range(max(1, ceil(size[0] / stride - 1)), floor(size[0] / stride + 1) + 1)
+    return [(h, count // h) for h in rows if count % h == 0 and abs(count // h - size[1] / stride) < 1]
+
+
+def _misfit(grid: tuple[int, int], size: Sequence[int]) -> int:
+    """Return 0 for a grid of whole square patches, 1 for one of the input's aspect, 2 for one only near it."""
+    (h, w), (height, width) = grid, size
+    if h * width != w * height:
+        return 2
+    return 0 if height % h == 0 else 1
 
 
 def _tokens(shape: Sequence[int], batch: int, size: Sequence[int]) -> Layout | None:
-    """Read [B, N, C] or [N, B, C], with the fewest tokens before the patches that leave a grid."""
+    """Read [B, N, C] or [N, B, C]: the grid that fits best, and on a tie the fewest tokens before it."""
     for sequence_first in (False, True):
         if shape[1 if sequence_first else 0] != batch:
             continue
         count = shape[0 if sequence_first else 1]
-        for prefix in _PREFIXES:
-            grid = _factored(count - prefix, size)
-            if grid:
-                return Layout("tokens", grid, prefix, sequence_first)
+        found = [(_misfit(g, size), prefix, g) for prefix in _PREFIXES for g in _grids(count - prefix, size)]
+        if found:
+            _, prefix, grid = min(found)
+            return Layout("tokens", grid, prefix, sequence_first)
     return None
 
 
@@ -184,15 +188,17 @@ def cut_nodes(root: Any, leaf: Tensor) -> set[Any]:  # noqa: ANN401
     if root not in inside:
         return set()
     found, seen = set(), {root}
-    heap = [(-root._sequence_nr(), 0, root)]
-    while heap:
+    heap: list[tuple[float, int, Any]] = [(-root._sequence_nr(), 0, root)]
+    while len(heap) > 1 or not hasattr(heap[0][2], "variable"):
         _, _, node = heapq.heappop(heap)
         if not heap:
             found.add(node)
         for following, _ in node.next_functions:
-            if following in inside and following not in seen and not hasattr(following, "variable"):
+            if following in inside and following not in seen:
                 seen.add(following)
-                heapq.heappush(heap, (-following._sequence_nr(), len(seen), following))
+                # The leaf is opened where it is first met, and visited last.
+                made = inf if hasattr(following, "variable") else -following._sequence_nr()
+                heapq.heappush(heap, (made, len(seen), following))
     return found
 
 
@@ -261,10 +267,12 @@ def survey(module: nn.Module, x: Float[Tensor, "b c h w"], run: Callable[[Tensor
     cuts = cut_nodes(score.grad_fn, leaf)
     coverages = _coverages(score, entries)
     dead = not any(coverages)
+    # A model that looks at maxima covers few places anywhere.
+    enough = min(_COVERED, max(coverages, default=0.0) / 2)
     candidates = tuple(
         Candidate(str(entry.call), layout.channels(entry.tensor.shape), layout, entry.node in cuts, coverage)
         for (entry, layout), coverage in zip(entries, coverages, strict=True)
-        if dead or coverage >= _COVERED
+        if dead or coverage >= enough
     )
     if not candidates:
         raise LayerError(

@@ -8,10 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-_BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+from whence.errors import ModelError
 
-# A rectifier lets half of the power pass: a convolution makes up for it, a linear layer stands for itself.
-_GAIN_CONVOLUTION, _GAIN_LINEAR = 2.0, 1.0
+_BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+
+# A rectifier lets half of the power pass: a convolution makes up for it, a linear layer stands for itself. Gates
+# (squeeze and excitation) stay near their middle, or else a strong picture grows from block to block.
+_CONVOLUTION, _LINEAR, _GATE = 2.0, 1.0, 0.2
 _BIAS = 0.02
 # A constant below this is a branch, a scale or a token that training was to wake; what is drawn instead.
 _ASLEEP, _AWAKE = 0.1, (0.25, 0.75)
@@ -19,7 +22,7 @@ _ASLEEP, _AWAKE = 0.1, (0.25, 0.75)
 # all, with this share of the power that its pictures have in common, lest what hardly differs is blown up.
 _PICTURES, _SHARED = 4, 0.1
 # The standard deviation of a picture of black and white pixels after the usual normalisation.
-_CONTRAST = 1.4
+_CONTRAST = 2.0
 
 
 @contextmanager
@@ -39,29 +42,36 @@ def draw(module: nn.Module, seed: int, shape: tuple[int, int, int] | None) -> No
     module
         As its constructor left it: what it filled with one value tells scales from weights.
     seed
-        The same seed gives the same weights, bit for bit.
+        The same seed gives the same weights, bit for bit; the statistics also need the same number of threads.
     shape
         The input's [C, H, W]; where it is None, batch norms keep the statistics 0 and 1.
 
     Notes
     -----
-    Weights of two and more axes are normal with variance gain / fan-in, biases normal and small. Norms start at
-    weight 1 and bias 0. Any other parameter that its constructor filled with one value keeps it, unless it is so
-    near to 0 that a branch would be dead (layer scale, residual gain, class token): then it is uniform in
-    [0.25, 0.75]. Whatever is left (position embeddings, tables) is normal with the moments it had.
+    Weights of two and more axes are normal with variance gain / fan-in, biases normal and small. Norms have weight 1
+    and bias 0, and statistics as a trained model has them: those of what reaches them. Any other parameter that its
+    constructor filled with one value keeps it, unless it is so near to 0 that a branch would be dead (layer scale,
+    residual gain, class token): then it is uniform in [0.25, 0.75]. Whatever is left (position embeddings, tables)
+    is normal with the moments it had.
+
+    Raises
+    ------
+    ModelError
+        The module has batch norms, and does not take its own input.
     """
     generator = torch.Generator().manual_seed(seed)
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     drawn: set[int] = set()
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False):
             if id(parameter) not in drawn and parameter.is_floating_point():
-                parameter.copy_(_drawn(owner, name, parameter.detach().cpu(), generator))
+                parameter.copy_(_drawn(owner, name, parameter.detach().cpu(), bool(norms), generator))
                 drawn.add(id(parameter))
-    if shape is not None:
-        _measure_batch_norms(module, shape, generator)
+    if norms and shape is not None:
+        _measure(module, norms, shape, generator)
 
 
-def _drawn(owner: nn.Module, name: str, old: Tensor, generator: Generator) -> Tensor:
+def _drawn(owner: nn.Module, name: str, old: Tensor, normed: bool, generator: Generator) -> Tensor:
     """Return what one parameter of ``owner`` becomes."""
     if "norm" in type(owner).__name__.lower() and name in ("weight", "bias") and old.ndim == 1:
         return torch.full_like(old, 1.0 if name == "weight" else 0.0)
@@ -69,22 +79,28 @@ def _drawn(owner: nn.Module, name: str, old: Tensor, generator: Generator) -> Te
     if "bias" in name:
         return _BIAS * noise
     if name.endswith("weight") and old.ndim > 1 and not isinstance(owner, nn.Embedding):
-        gain = _GAIN_CONVOLUTION if old.ndim > 2 else _GAIN_LINEAR
-        return noise * (gain / old[0].numel()) ** 0.5
+        return noise * (_gain(owner, old, normed) / old[0].numel()) ** 0.5
     low, high = old.aminmax()
     if low != high:
         return old.mean() + old.std() * noise
     return old if low.abs() > _ASLEEP else torch.empty_like(old).uniform_(*_AWAKE, generator=generator)
 
 
-def _measure_batch_norms(module: nn.Module, shape: tuple[int, int, int], generator: Generator) -> None:
-    """Give batch norms the statistics that a trained model would have: those of what reaches them.
+def _gain(owner: nn.Module, weight: Tensor, normed: bool) -> float:
+    """Return the gain of a weight; where batch norms follow convolutions, only a gate's have a bias."""
+    if weight.ndim == 2:
+        return _LINEAR
+    pointwise = weight[0, 0].numel() == 1
+    return _GATE if normed and pointwise and getattr(owner, "bias", None) is not None else _CONVOLUTION
+
+
+def _measure(
+    module: nn.Module, norms: Sequence[_BatchNorm], shape: tuple[int, int, int], generator: Generator
+) -> None:
+    """Give batch norms the statistics of what reaches them.
 
     At 0 and 1 they would be identities, and every residual block would double the power.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    if not norms:
-        return
     module.train(False)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -107,8 +123,16 @@ def _run_once(module: nn.Module, shape: tuple[int, int, int], generator: Generat
     channels, *full = shape
     try:
         module(_pictures(channels, [n // 2 for n in full], generator))
+        return
     except Exception:  # a model that takes one size alone says so in its own way
-        module(_pictures(channels, full, generator))
+        pictures = _pictures(channels, full, generator)
+    try:
+        module(pictures)
+    except Exception as error:
+        raise ModelError(
+            f"{type(module).__name__} was given pictures of {list(shape)} to measure its batch norms, and failed "
+            f"({type(error).__name__}: {error}): let its preprocessing state the input that it takes"
+        ) from error
 
 
 def _pictures(channels: int, size: Sequence[int], generator: Generator) -> Float[Tensor, "b c h w"]:

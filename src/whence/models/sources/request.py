@@ -78,7 +78,8 @@ def constructed(construct: Callable[..., T], request: Request) -> T:
 def filled(module: nn.Module, request: Request, shape: Shape | None) -> nn.Module:
     """Draw the weights, or load them from a file, where the request says so; return the module ready for use."""
     if request.weights == RANDOM:
-        draw(module, request.seed, shape)
+        with undisturbed(request.seed):
+            draw(module, request.seed, shape)
     elif request.weights is not None:
         load_weights(module, request.weights, trust=request.trust, asked=request.asked)
     return ready(module, request)

@@ -65,25 +65,26 @@ def _published(timm: Any, name: str, request: Request) -> nn.Module:  # noqa: AN
 
 def _preprocess(data: Any, net: nn.Module, request: Request) -> Preprocessing:  # noqa: ANN401
     config = data.resolve_data_config(dict(request.options), model=net)
-    readings = list(_readings(config))
-    if config["input_size"][0] != 3:
-        return readings[0]
+    channels = request.options.get("in_chans", 3)
+    if channels != 3:
+        # timm states transforms for colour alone, and no mean that would be that of other channels.
+        return next(_readings({**config, "input_size": (channels, *config["input_size"][1:])}))
+    readings = _readings(config)
     return stated_or_own(readings, data.create_transform(**config, is_training=False))
 
 
 def _readings(config: Mapping[str, Any]) -> Iterator[Preprocess]:
     channels, *crop = config["input_size"]
     scaled = tuple(floor(side / config["crop_pct"]) for side in crop)
-    # A model of other channels than colour has no transform in timm, and means of which none is its own.
-    grey = slice(None) if channels == 3 else slice(0, 1)
+    own = channels if channels == 3 else 1
     if config["interpolation"] in _INTERPOLATIONS:
         yield Preprocess(
             resize=scaled if config["crop_mode"] == "squash" else scaled[0],
             crop=tuple(crop),
             interpolation=config["interpolation"],
             channels=channels,
-            mean=tuple(config["mean"])[grey],
-            std=tuple(config["std"])[grey],
+            mean=tuple(config["mean"])[:own],
+            std=tuple(config["std"])[:own],
         )
 
 
