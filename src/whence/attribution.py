@@ -16,7 +16,7 @@ from whence.models.targets import Targets, TargetSpec, per_picture
 from whence.registry import METHODS, MethodFacts
 from whence.results import Answer, Attribution, concatenated
 
-NO_EVIDENCE = "no evidence: the score does not change with what this method looks at, and the map is zero"
+NO_EVIDENCE = "no evidence: the map is zero, nothing that this method looks at speaks for the score"
 CLASS_AGNOSTIC = "this method gives the same map for every class"
 
 

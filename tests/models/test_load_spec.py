@@ -131,7 +131,7 @@ def test_no_network_says_what_to_do_instead(monkeypatch):
         raise URLError("no route to host")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(ModelError, match=r"cannot be fetched .*no route.* weights=FILE, or weights=\"random\""):
+    with pytest.raises(ModelError, match=r"cannot be loaded .*no route.* weights=FILE, or weights=\"random\""):
         load_model("torchvision:squeezenet1_1")
 
 

@@ -423,6 +423,12 @@ def test_script_modules_need_full_runs() -> None:
     assert_falls_back(net, "layer", "script module")
 
 
+def test_full_runs_that_work_in_place_leave_the_given_activations_alone() -> None:
+    layers = {"script": torch.jit.script(nn.Sequential(nn.ReLU())), "layer": nn.Conv2d(8, 8, 1)}
+    net = small(lambda n, x: n.head(n.layer(n.script(n.conv(x))).relu_().mean((2, 3))), **layers)
+    assert_falls_back(net, "layer", "script module")
+
+
 @pytest.mark.parametrize("scale", [lambda *_: None, lambda _, __, output: 2 * output], ids=["watching", "changing"])
 @pytest.mark.parametrize("hooked", ["conv", "layer", "after"])
 def test_hooks_of_the_user_act_in_replays_as_in_full_runs(hooked: str, scale: Callable[..., Any]) -> None:

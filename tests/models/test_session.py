@@ -1,5 +1,7 @@
 """One guarded use of a model."""
 
+import weakref
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -63,12 +65,15 @@ def test_several_targets_share_the_forward_pass_and_give_what_each_gives_alone()
 
 
 def test_a_pass_is_shared_only_by_the_very_same_batch() -> None:
-    """A batch that is freed may give its address to the next."""
-    net = drawn(SmallNet())
+    net, x = drawn(SmallNet()), pictures()
     with opened(Classifier(net), sharing=True) as session:
-        for seed in range(20):
-            recording = session.record(pictures(seed=seed))
-            assert torch.equal(recording.output, net(pictures(seed=seed)))
+        session.record(x)
+        assert torch.equal(session.record(x.clone() + 1).output, net(x + 1))
+        kept = weakref.ref(batch := pictures())
+        session.record(batch)
+        # Were it freed, the next batch might be taken for it.
+        del batch
+        assert kept() is not None
 
 
 def test_a_pass_is_shared_only_for_the_very_same_layers() -> None:

@@ -1,9 +1,9 @@
 """Every registered method meets every crafted file: a finite map with its evidence, or the picture's own error."""
 
 import pytest
-from corpus import corpus
 
 import whence
+from corpus import corpus
 from whence.errors import PictureError
 from whence.explaining import Job, outcomes, requests
 from whence.explanation import Failure

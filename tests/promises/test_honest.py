@@ -164,6 +164,19 @@ def test_a_callable_that_returns_a_constant_gives_a_zero_map_with_a_note(method:
     assert_no_evidence(explain(method, net_for(method), pictures(), lambda output: torch.ones(len(output)).double()))
 
 
+def test_a_map_cut_to_nothing_is_not_said_to_belong_to_a_score_that_does_not_change() -> None:
+    net = small(lambda n, x: n.head(n.conv(x).square().mean((2, 3))))
+    with torch.no_grad():
+        net.head.weight.fill_(-1)
+        net.conv.weight.abs_()
+        net.conv.bias.fill_(5)
+    x = pictures().abs()
+    assert (explain("grad-cam", net, x, layer="conv").values < 0).all()
+    answer = explain("grad-cam", net, x, layer="conv", relu=True)
+    assert_no_evidence(answer)
+    assert not any("change" in note for notes in answer.notes for note in notes)
+
+
 def test_the_note_stands_with_the_pictures_that_it_is_true_of() -> None:
     net = drawn(SmallNet())
     with torch.no_grad():
@@ -173,7 +186,7 @@ def test_the_note_stands_with_the_pictures_that_it_is_true_of() -> None:
 
 
 @pytest.mark.parametrize("method", BY_GRADIENT)
-def test_a_model_that_cuts_its_own_gradient_is_refused_and_called_no_evidence_by_no_means(method: str) -> None:
+def test_a_model_that_cuts_its_own_gradient_is_refused_and_not_called_no_evidence(method: str) -> None:
     net = small(lambda net, x: net.head(net.conv(x).relu().detach().mean((2, 3))))
     layer = {"layer": "conv"} if method == "grad-cam" else {}
     with pytest.raises(ModelError, match="no gradient flows"):

@@ -90,8 +90,11 @@ class ModelFile:
 
 def bundled() -> dict[str, Path]:
     """Return the folders of the models that come with whence, by name."""
-    home = Path(str(files("whence.models"))) / "bundled"
-    return {path.parent.name: path.parent for path in sorted(home.glob(f"*/{FILE}"))}
+    return {path.parent.name: path.parent for path in sorted(_home().glob(f"*/{FILE}"))}
+
+
+def _home() -> Path:
+    return Path(str(files("whence.models"))) / "bundled"
 
 
 def classifier(path: Path, request: Request) -> Classifier:
@@ -157,7 +160,7 @@ def _checked(table: dict[str, Any], keys: Mapping[str, Kind], path: Path, under:
 
 def _preprocess(table: dict[str, Any], path: Path) -> Preprocess:
     _checked(table, _PREPROCESS_KEYS, path, "preprocess.")
-    lists = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    lists: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     try:
         return Preprocess(**lists)
     except ModelError as error:
@@ -185,7 +188,7 @@ def _module(file: ModelFile, request: Request, shape: Shape | None) -> nn.Module
 
 def _own_module(file: ModelFile, name: str, request: Request, shape: Shape | None) -> nn.Module:
     """Build an architecture that comes with whence: the function NAME of the module NAME."""
-    names = [path.stem for path in (Path(str(files("whence.models"))) / "bundled").glob("[a-z]*.py")]
+    names = [path.stem for path in _home().glob("[a-z]*.py")]
     if name not in names:
         raise ModelError(
             f"{file.path}: source = 'whence:{name}' is no architecture of whence, {nearest(name, names)}"
@@ -196,8 +199,15 @@ def _own_module(file: ModelFile, name: str, request: Request, shape: Shape | Non
 
 def _transformers_module(file: ModelFile, name: str, request: Request, shape: Shape | None) -> nn.Module:
     """Build a type of transformers, or what a config in the model's folder describes; never ask the hub."""
-    local = name if transformers.is_type(name, request) else str(file.inside("source", name))
-    return transformers.module(local, request, shape)
+    if transformers.is_type(name, request):
+        return transformers.module(name, request, shape)
+    path = file.inside("source", name)
+    if not path.is_dir():
+        raise ModelError(
+            f"{file.path}: source = {file.source!r} names no type of transformers and no folder inside the model's, "
+            "and a model file never asks the hub: give a type like 'hf:vit', or keep the config in a folder"
+        )
+    return transformers.module(str(path), request, shape)
 
 
 _SOURCES: dict[str, Callable[[ModelFile, str, Request, Shape | None], nn.Module]] = {

@@ -79,7 +79,8 @@ def _drawn(owner: nn.Module, name: str, old: Tensor, normed: bool, generator: Ge
     if "bias" in name:
         return _BIAS * noise
     if name.endswith("weight") and old.ndim > 1 and not isinstance(owner, nn.Embedding):
-        return noise * (_gain(owner, old, normed) / old[0].numel()) ** 0.5
+        spread: float = (_gain(owner, old, normed) / old[0].numel()) ** 0.5
+        return noise * spread
     low, high = old.aminmax()
     if low != high:
         return old.mean() + old.std() * noise
@@ -146,4 +147,5 @@ def _pictures(channels: int, size: Sequence[int], generator: Generator) -> Float
         F.interpolate(torch.randn(_PICTURES, channels, *grid, generator=generator), size=tuple(size), mode="bilinear")
         for grid in grids
     ]
-    return _CONTRAST * sum(layer / layer.std() for layer in layers) / len(grids) ** 0.5
+    scaled = torch.stack([layer / layer.std() for layer in layers])
+    return scaled.sum(0) * (_CONTRAST / len(grids) ** 0.5)

@@ -182,16 +182,21 @@ class Preprocess(Preprocessing):
         PictureError
             The picture's channels are not what the model takes.
         """
-        pixels = with_channels(picture.unit(), self.channels)
-        resized = self._resized(pixels)
-        cropped, (y, x) = self._cropped(resized)
+        # Pillow, on whose resizes models are trained, rounds 8-bit pictures to whole levels again; so does torch.
+        resized = self._resized(picture.pixels if self._smooth else picture.unit())
+        unit = resized / 255 if resized.dtype == torch.uint8 else resized
+        cropped, (y, x) = self._cropped(with_channels(unit, self.channels))
         grid = (int(cropped.shape[1]), int(cropped.shape[2]))
         # One pixel of the resized picture is this many of the picture's own.
         ky, kx = picture.size[0] / resized.shape[1], picture.size[1] / resized.shape[2]
         box = (y * ky, x * kx, (y + grid[0]) * ky, (x + grid[1]) * kx)
         return Prepared(self.pixels.to_input(cropped), Geometry(picture.size, grid, box))
 
-    def _resized(self, pixels: Float[Tensor, "c H W"]) -> Float[Tensor, "c p q"]:
+    @property
+    def _smooth(self) -> bool:
+        return self.antialias and self.interpolation != "nearest"
+
+    def _resized(self, pixels: Shaped[Tensor, "c H W"]) -> Shaped[Tensor, "c p q"]:
         if self.resize is None:
             return pixels
         height, width = (int(n) for n in pixels.shape[1:])
@@ -202,9 +207,10 @@ class Preprocess(Preprocessing):
             size = self.resize
         if size == (height, width):
             return pixels
-        smooth = self.antialias and self.interpolation != "nearest"
         mode = _TORCH_MODES[self.interpolation]
-        return F.interpolate(pixels[None], size=size, mode=mode, antialias=smooth)[0].clamp(0, 1)
+        resized = F.interpolate(pixels[None], size=size, mode=mode, antialias=self._smooth)[0]
+        # A bicubic filter overshoots; levels of 8 bits are clipped by their type.
+        return resized.clamp(0, 1) if resized.is_floating_point() else resized
 
     def _cropped(self, pixels: Float[Tensor, "c p q"]) -> tuple[Float[Tensor, "c h w"], tuple[int, int]]:
         """Return the centre crop, padded with black where the picture is smaller, and its first row and column."""

@@ -58,7 +58,7 @@ def _function(path: Path, function: str, request: Request) -> Callable[..., Any]
             "give trust=True (--trust) if you know who wrote it"
         )
     code = _run(path, request)
-    found = getattr(code, function, None)
+    found: Callable[..., Any] | None = getattr(code, function, None)
     if not callable(found):
         names = [name for name, value in vars(code).items() if callable(value) and not name.startswith("_")]
         raise ModelError(f"{request.asked}: {path.name} has no function {function!r}, {nearest(function, names)}")

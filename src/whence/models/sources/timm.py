@@ -48,12 +48,13 @@ def _timm(name: str, request: Request) -> Any:  # noqa: ANN401  (a library witho
 
 
 def _untrained(timm: Any, name: str, request: Request) -> nn.Module:  # noqa: ANN401
-    return constructed(partial(timm.create_model, name), request)
+    net: nn.Module = constructed(partial(timm.create_model, name), request)
+    return net
 
 
 def _published(timm: Any, name: str, request: Request) -> nn.Module:  # noqa: ANN401
     with fetching(request):
-        net: nn.Module = constructed(partial(timm.create_model, name, pretrained=True), request)
+        net: Any = constructed(partial(timm.create_model, name, pretrained=True), request)
     trained = net.pretrained_cfg["num_classes"]
     if net.num_classes not in (0, trained):
         raise ModelError(
@@ -88,7 +89,7 @@ def _readings(config: Mapping[str, Any]) -> Iterator[Preprocess]:
         )
 
 
-def _labels(data: Any, net: nn.Module) -> list[str] | None:  # noqa: ANN401
+def _labels(data: Any, net: Any) -> list[str] | None:  # noqa: ANN401
     """Return the words of ImageNet's classes, where the published model has just these."""
     subset = data.infer_imagenet_subset(net)
     if subset is None or net.pretrained_cfg.get("num_classes") != net.num_classes:

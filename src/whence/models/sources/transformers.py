@@ -12,9 +12,11 @@ from torch import nn
 from whence.errors import ModelError, nearest
 from whence.models.classifier import Classifier
 from whence.models.extras import library
+from whence.models.random import undisturbed
 from whence.models.sources.processors import readings
 from whence.models.sources.request import RANDOM, Request, Shape, constructed, fetching, filled, ready
 from whence.models.stated import stated_or_own
+from whence.models.targets import Activation
 from whence.models.weights import check_fit, read_weights
 from whence.pictures.preprocess import Preprocess, Preprocessing
 
@@ -44,7 +46,7 @@ def classifier(name: str, request: Request) -> Classifier:
         preprocess = _preprocess(hf, config, name, request)
         net = _filled(hf, config, name, request, preprocess.shape if preprocess else None)
     several = config.problem_type == "multi_label_classification"
-    activation = "sigmoid" if several else "softmax"
+    activation: Activation = "sigmoid" if several else "softmax"
     return Classifier(net, preprocess, _labels(config), name, activation, spec=request.spec)
 
 
@@ -136,17 +138,19 @@ def _filled(hf: Any, config: Any, name: str, request: Request, shape: Shape | No
         safe = {"use_safetensors": None if request.trust else True}
         with fetching(request):
             return _loaded(partial(auto.from_pretrained, name, config=config, **safe, **_where(name)), plain)
-    net: nn.Module = constructed(partial(auto.from_config, config), plain).float()
+    net = constructed(partial(auto.from_config, config), plain).float()
     if request.weights == RANDOM:
         return filled(net, plain, shape)
     state = read_weights(request.weights, trust=request.trust)
     # The class loads the state itself: it knows under which names older files hold its weights.
-    return _loaded(partial(type(net).from_pretrained, None, config=config, state_dict=state), plain)
+    kind: Any = type(net)
+    return _loaded(partial(kind.from_pretrained, None, config=config, state_dict=state), plain)
 
 
 def _loaded(load: Callable[..., Any], request: Request) -> nn.Module:
     """Load weights; a file of the user's must fit whole, and nothing may be left without weights."""
-    net, report = constructed(partial(load, **_REPORTED), request)
+    with undisturbed(request.seed):
+        net, report = load(**_REPORTED)
     check_fit(
         missing=sorted(report["missing_keys"]),
         unexpected=sorted(report["unexpected_keys"]) if request.weights else (),
@@ -177,7 +181,9 @@ def _side(config: Any) -> tuple[int, int]:  # noqa: ANN401
 
 
 def _labels(config: Any) -> list[str] | None:  # noqa: ANN401
-    """Return the labels, None where transformers made them up."""
+    """Return the labels, None where there are none or transformers made them up."""
+    if not config.id2label:
+        return None
     labels = [str(config.id2label[index]) for index in range(config.num_labels)]
     made_up = [f"LABEL_{index}" for index in range(len(labels))]
     return None if labels == made_up else labels
