@@ -40,10 +40,20 @@ def run(model: Classifier, x: Tensor, job: tuple[str, Any, dict[str, object]]) -
     return attribute(model, x, method, target=target, **options).values
 
 
+def replayed(model: Classifier, x: Tensor, layer: str) -> Tensor:
+    """Return the logits of a replay with the pictures exchanged."""
+    with opened(model) as session:
+        replay = session.replay(x, layer)
+        rows = torch.tensor([1, 0])
+        return session.replayed(replay, replay.activation[rows], rows)
+
+
 def test_a_mix_of_calls_in_eight_threads() -> None:
-    net, x = drawn(SmallNet()), pictures()
+    # In train mode, so that a flag put back by one thread would be seen by another.
+    net, x = drawn(SmallNet()).train(), pictures()
     weights = {name: t.clone() for name, t in net.state_dict().items()}
     expected = [run(Classifier(net), x, job) for job in jobs()]
+    logits = replayed(Classifier(net), x, "block")
     shared = Classifier(net)
     start = threading.Barrier(THREADS)
 
@@ -52,14 +62,16 @@ def test_a_mix_of_calls_in_eight_threads() -> None:
         order = [(i + 7 * offset) % CALLS for i in range(CALLS)]
         # Every second thread has a classifier of its own around the same module.
         model = shared if offset % 2 else Classifier(net)
-        return [torch.equal(run(model, x, jobs()[i]), expected[i]) for i in order]
+        right = [torch.equal(run(model, x, jobs()[i]), expected[i]) for i in order]
+        return right + [torch.equal(replayed(model, x, layer), logits) for layer in ("block", "stem", "down")]
 
     with ThreadPoolExecutor(THREADS) as pool:
         right = [right for of_thread in pool.map(work, range(THREADS)) for right in of_thread]
-    assert len(right) == THREADS * CALLS
+    assert len(right) == THREADS * (CALLS + 3)
     assert all(right)
     assert all(torch.equal(t, weights[name]) for name, t in net.state_dict().items())
     assert not any(m._forward_hooks or "forward" in vars(m) for m in net.modules())
+    assert all(m.training for m in net.modules())
 
 
 @pytest.mark.parametrize("method", methods.names())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import sqrt
 
 import torch
 import torch.nn.functional as F
@@ -148,4 +149,4 @@ def _pictures(channels: int, size: Sequence[int], generator: Generator) -> Float
         for grid in grids
     ]
     scaled = torch.stack([layer / layer.std() for layer in layers])
-    return scaled.sum(0) * (_CONTRAST / len(grids) ** 0.5)
+    return scaled.sum(0) * (_CONTRAST / sqrt(len(grids)))
