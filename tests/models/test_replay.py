@@ -19,6 +19,8 @@ from whence.models.session import opened
 from whence.models.taps import replaced
 from whence.results import Passes
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated:FutureWarning")
+
 ROWS = torch.tensor([2, 0, 0, 1, 2])
 
 
@@ -279,6 +281,36 @@ def test_records_that_do_not_depend_on_the_batch() -> None:
     layers = {"table": table, "layer": nn.Conv2d(8, 8, 1)}
     net = small(lambda n, x: n.head((n.layer(n.conv(x) * n.table(x)) * n.table(x)).mean((2, 3))), **layers)
     assert_replays(net, "layer")
+
+
+def test_a_record_without_a_batch_that_is_written_to_is_whole_again_at_the_next_replay() -> None:
+    table = Lambda(lambda n, _: n.scale.detach().clone())
+    table.scale = nn.Parameter(torch.zeros(8, 1, 1))
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        scale = net.table(x)
+        return net.head((net.layer(net.conv(x)) * scale.mul_(2)).mean((2, 3)))
+
+    net, x = small(forward, table=table, layer=nn.Conv2d(8, 8, 1)), pictures(3)
+    with opened(Classifier(net)) as session:
+        replay = session.replay(x, "layer")
+        outputs = [session.replayed(replay, replay.activation[ROWS], ROWS) for _ in range(3)]
+    assert replay.plan.reason == ""
+    for output in outputs:
+        assert relative(output, net(x[ROWS]).detach()) <= 1e-12
+
+
+def test_calls_inside_a_record_are_counted() -> None:
+    """A module that ran inside of a recorded one, then by itself, then behind the layer."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        a = net.shared(net.body(net.conv(x)).relu())
+        return net.head(net.shared(net.layer(a)).relu().mean((2, 3)))
+
+    shared = nn.Conv2d(8, 8, 1)
+    net = small(forward, shared=shared, body=nn.Sequential(shared, nn.ReLU()), layer=nn.Conv2d(8, 8, 1))
+    assert_replays(net, "layer")
+    assert_replays(net, "shared#1")
 
 
 def test_a_path_that_depends_on_the_batch_size_needs_full_runs() -> None:

@@ -9,6 +9,8 @@ from small_nets import Lambda, SmallNet, drawn, pictures
 from whence.errors import LayerError
 from whence.models.taps import Call, find, forwards, recorded, replaced, watched
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated:FutureWarning")
+
 
 def record(net: nn.Module, layers: list[str], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     with torch.no_grad(), recorded(net, layers, gradients=True) as kept:

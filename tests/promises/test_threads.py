@@ -90,7 +90,6 @@ def test_plain_forwards_are_right_while_another_thread_explains() -> None:
     model = Classifier(net)
     others = pictures(3, seed=1)
     expected = net(others)
-    done = threading.Event()
 
     def explain() -> None:
         for index in range(15):
@@ -98,15 +97,14 @@ def test_plain_forwards_are_right_while_another_thread_explains() -> None:
             with opened(model) as session:
                 replay = session.replay(x, "block")
                 session.replayed(replay, replay.activation, torch.arange(2))
-        done.set()
 
-    thread = threading.Thread(target=explain)
-    thread.start()
     right = []
-    while not done.is_set() or not right:
-        output = net(others)
-        right.append(torch.equal(output, expected) and output.requires_grad)
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        explaining = pool.submit(explain)
+        while not explaining.done() or not right:
+            output = net(others)
+            right.append(torch.equal(output, expected) and output.requires_grad)
+    explaining.result()
     assert all(right)
 
 

@@ -143,6 +143,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_call_leaves_everything_as_it_was(method: str, way: Callable[[nn.Module], nn.Module]) -> None:
