@@ -25,7 +25,8 @@ def test_imports_run_one_way():
     ("allowed", "names"),
     [
         ("models/taps.py", {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}),
-        ("models/taps.py", {"register_module_forward_hook", "register_hook"}),
+        ("models/taps.py", {"register_module_forward_hook", "register_hook", "register_full_backward_pre_hook"}),
+        ("creatures/", {"train"}),
         ("nowhere", {"requires_grad_"}),
         ("creatures/", {"backward", "zero_grad"}),
     ],

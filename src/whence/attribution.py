@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from whence.errors import PictureError
 from whence.models.classifier import Classifier
@@ -21,7 +20,7 @@ CLASS_AGNOSTIC = "this method gives the same map for every class"
 
 
 def attribute(
-    model: Classifier,
+    model: Classifier | nn.Module,
     x: Float[Tensor, "b c h w"],
     method: str,
     *,
@@ -53,14 +52,19 @@ def attribute(
 
 
 def attribute_all(
-    model: Classifier,
+    model: Classifier | nn.Module,
     x: Float[Tensor, "b c h w"],
     method: str,
     wanted: Sequence[Targets],
     options: Mapping[str, object],
+    *,
     names: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> list[Attribution]:
-    """Explain a batch for several targets, which share its forward passes; ``names`` are for errors."""
+    """Explain a batch for several targets, which share its forward passes.
+
+    ``names`` are for errors, ``seed`` is for models that draw numbers.
+    """
     facts = METHODS.facts(method)
     chosen = facts.checked(options)
     classifier = model if isinstance(model, Classifier) else Classifier(model)
@@ -71,8 +75,7 @@ def attribute_all(
     pieces: list[list[Attribution]] = [[] for _ in targets]
     for start in range(0, len(x), chunk_size(x)):
         part = slice(start, start + chunk_size(x))
-        seed = chosen.get("seed", 0)
-        with opened(classifier, names=names[part], seed=int(str(seed)), sharing=len(targets) > 1) as session:
+        with opened(classifier, names=names[part], seed=seed, sharing=len(targets) > 1) as session:
             chunk = moved[part]
             session.finite(chunk, "the input")
             for piece, target in zip(pieces, targets, strict=True):
@@ -96,14 +99,25 @@ def _attributed(
     """Run the method on one chunk, and check and complete what it returned."""
     before, started = session.passes, time.perf_counter()
     answer: Answer = facts.function(session, x, target, **options)
-    given = {f.name: getattr(answer, f.name) for f in fields(answer) if f.name not in ("score", "notes", "values")}
-    values = answer.values.detach()
-    values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-    session.finite(values, f"the map of {facts.name}")
+
+    def finished(tensor: Tensor, what: str) -> Tensor:
+        session.finite(tensor, f"the {what} of {facts.name}")
+        return tensor.detach().float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.detach()
+
+    def finished_or_none(tensor: Tensor | None, what: str) -> Tensor | None:
+        return None if tensor is None else finished(tensor, what)
+
+    values = finished(answer.values, "map")
     return Attribution(
         method=facts.name,
         options=options,
         values=values,
+        residual=finished_or_none(answer.residual, "residual"),
+        layer=answer.layer,
+        layers={name: finished(t, f"map at {name!r}") for name, t in answer.layers.items()},
+        parts={name: finished(t, f"part {name!r}") for name, t in answer.parts.items()},
+        weights=finished_or_none(answer.weights, "weights"),
+        activation=finished_or_none(answer.activation, "activation"),
         target=answer.score.index.cpu(),
         score=answer.score.value.detach(),
         passes=session.passes - before,
@@ -112,7 +126,6 @@ def _attributed(
         reduce=facts.reduce,
         show=facts.show,
         seconds=time.perf_counter() - started,
-        **given,
     )
 
 

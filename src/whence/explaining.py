@@ -1,5 +1,6 @@
 """explain(): pictures, a model and methods to Explanations."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -10,15 +11,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from whence.attribution import attribute_all
-from whence.errors import OptionError, PictureError, TargetError, WhenceError, nearest
+from whence.errors import (
+    LayerError,
+    OptionError,
+    PictureError,
+    TargetError,
+    UnknownNameError,
+    WhenceError,
+    nearest,
+)
 from whence.explanation import ClassProbability, Explanation, Failure, ModelFacts, Outcome, Subject
 from whence.metrics.evidence import SHARE, Evidence, evidence
 from whence.models.classifier import Classifier
-from whence.models.session import Session, move, opened
-from whence.models.targets import TargetSpec
+from whence.models.session import Session, chunk_size, move, opened
+from whence.models.targets import TargetSpec, plain
 from whence.pictures.preprocess import Prepared, as_seen
 from whence.pictures.read import Picture, read
 from whence.registry import METHODS
+from whence.reports.figures import LONGEST
+from whence.reports.images import shrunk
 from whence.results import Attribution
 
 _TOP = 5
@@ -29,14 +40,14 @@ Targets = Sequence[TargetSpec | list[TargetSpec]]
 
 
 @dataclass(frozen=True)
-class Request:
+class MethodRequest:
     """A method with the options that a user gave."""
 
     method: str
     options: Mapping[str, object]
 
     @classmethod
-    def read(cls, text: str) -> "Request":
+    def read(cls, text: str) -> "MethodRequest":
         """Read ``NAME`` or ``NAME:key=value,...``; ``+`` joins a list inside a value.
 
         Raises
@@ -56,13 +67,13 @@ class Request:
             options[key] = known[key].read(value)
         return cls(name, options)
 
-    def given(self, more: Mapping[str, object]) -> "Request":
+    def given(self, more: Mapping[str, object]) -> "MethodRequest":
         """Return the request with those of the options that its method has and that it does not state itself."""
         known = METHODS.facts(self.method).options
-        return Request(self.method, {key: v for key, v in more.items() if key in known} | dict(self.options))
+        return MethodRequest(self.method, {key: v for key, v in more.items() if key in known} | dict(self.options))
 
 
-def requests(methods: Sequence[str], options: Mapping[str, object], seed: int = 0) -> list[Request]:
+def requests(methods: Sequence[str], options: Mapping[str, object], seed: int = 0) -> list[MethodRequest]:
     """Return the methods asked for; every option goes to the methods that have it, and one must.
 
     Raises
@@ -70,7 +81,7 @@ def requests(methods: Sequence[str], options: Mapping[str, object], seed: int = 
     UnknownNameError, OptionError
         There is no such method, no method has an option, or a value is not allowed.
     """
-    asked = [Request.read(text) for text in methods]
+    asked = [MethodRequest.read(text) for text in methods]
     for name in options:
         if not any(name in METHODS.facts(request.method).options for request in asked):
             known = {key for request in asked for key in METHODS.facts(request.method).options}
@@ -88,7 +99,7 @@ class Job:
     """What is asked of every picture: ``targets`` hold one target for all, or a list with one per picture."""
 
     classifier: Classifier
-    requests: Sequence[Request]
+    requests: Sequence[MethodRequest]
     targets: Targets = (None,)
     share: float = SHARE
     truth: str | None = None
@@ -110,7 +121,7 @@ def _ready(job: Job, number: int, source: Any) -> _Ready:  # noqa: ANN401  (read
     preprocess = job.classifier.preprocess
     if preprocess is not None:
         picture = read(source, bits=job.bits)
-        return _Ready(number, picture.name, picture, preprocess(picture))
+        return _Ready(number, _name(source, picture.name), picture, preprocess(picture))
     if not isinstance(source, Tensor) or source.ndim != 3 or not source.is_floating_point():
         raise PictureError(
             f"{job.classifier.name} has no preprocessing, so that it takes floating tensors [C, H, W] alone: "
@@ -119,21 +130,33 @@ def _ready(job: Job, number: int, source: Any) -> _Ready:  # noqa: ANN401  (read
     return _Ready(number, f"tensor {number}", None, Prepared(source, None, ("the model's own input is shown",)))
 
 
+def _name(source: Any, otherwise: str) -> str:  # noqa: ANN401
+    """Return how a user knows a picture: by the path or address that was given, else as told."""
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else otherwise
+
+
 def outcomes(job: Job, sources: Sequence[Any]) -> Iterator[Outcome]:
-    """Explain pictures, group by group of one size; a picture that fails is a Failure, never a lost group."""
+    """Explain pictures, group by group of one size; a picture that fails is a Failure, never a lost group.
+
+    Raises
+    ------
+    TargetError, OptionError, LayerError, UnknownNameError
+        What was asked is wrong for every picture.
+    """
 
     def ready() -> Iterator[_Ready | Failure]:
         for number, source in enumerate(sources):
             try:
                 yield _ready(job, number, source)
             except WhenceError as error:
-                yield Failure(str(source) if isinstance(source, str) else f"picture {number}", error)
+                yield Failure(_name(source, f"picture {number}"), error)
 
     def kind(item: _Ready | Failure) -> tuple[object, int]:
         """Failures apart, and pictures of one input size together."""
         if isinstance(item, Failure):
             return None, 0
-        return tuple(item.prepared.input.shape), item.number // _TOGETHER
+        x = item.prepared.input[None]
+        return tuple(x.shape), item.number // min(_TOGETHER, chunk_size(x))
 
     for _, group in groupby(ready(), kind):
         items = list(group)
@@ -147,6 +170,8 @@ def _group(job: Job, items: Sequence[_Ready]) -> list[Outcome]:
         return []
     try:
         return _together(job, items)
+    except (TargetError, OptionError, LayerError, UnknownNameError):
+        raise
     except WhenceError as error:
         if len(items) == 1:
             return [Failure(items[0].name, error)]
@@ -165,11 +190,11 @@ def _together(job: Job, items: Sequence[_Ready]) -> list[Outcome]:
     made: list[list[Explanation]] = [[] for _ in items]
     for request in job.requests:
         wanted = [_own(target, items) for target in job.targets]
-        answers = attribute_all(classifier, x, request.method, wanted, request.options, names)
+        answers = attribute_all(classifier, x, request.method, wanted, request.options, names=names, seed=job.seed)
         for target, answer in zip(wanted, answers, strict=True):
             evidences, inputs = _evidence(job, x, answer, target, names)
             for row, (item, subject, found) in enumerate(zip(items, subjects, evidences, strict=True)):
-                one = _explanation(job, facts, item, subject, row, answer, found, probabilities)
+                one = _explanation(job, facts, item, subject, target[row], row, answer, found, probabilities)
                 without, alone = (as_seen(seen, classifier.pixels) for seen in inputs[row])
                 made[row].append(replace(one, pictures=(without, alone)))
     return [(subject, explanations) for subject, explanations in zip(subjects, made, strict=True)]
@@ -203,7 +228,7 @@ def _subject(job: Job, item: _Ready, row: int, probabilities: Float[Tensor, "b k
         decoded=picture.decoded if picture else (),
         size=picture.size if picture else (int(prepared.input.shape[1]), int(prepared.input.shape[2])),
         geometry=prepared.geometry,
-        shown=picture.rgb8() if own and picture else as_seen(prepared.input, classifier.pixels),
+        shown=shrunk(picture.rgb8(), LONGEST) if own and picture else as_seen(prepared.input, classifier.pixels),
         top=() if probabilities is None else _top(classifier, probabilities[row]),
         truth=truth,
     )
@@ -229,18 +254,20 @@ def _explanation(
     facts: ModelFacts,
     item: _Ready,
     subject: Subject,
+    target: TargetSpec,
     row: int,
     answer: Attribution,
     found: Evidence,
     probabilities: Float[Tensor, "b k"] | None,
 ) -> Explanation:
     index = int(answer.target[row])
-    one = answer.picture(row)
+    one = answer.picture(row).cpu()
     named = index >= 0 and probabilities is not None
+    asked = () if plain(target, job.classifier.scale) else (f"the number explained is {_said(target)}",)
     return Explanation(
         subject=subject,
         model=facts,
-        attribution=replace(one, notes=((*item.prepared.notes, *one.notes[0]),)),
+        attribution=replace(one, notes=((*item.prepared.notes, *asked, *one.notes[0]),)),
         label=job.classifier.scale.label(index) if named else None,
         probability=float(probabilities[row, index]) if named and probabilities is not None else None,
         evidence=found,
@@ -248,10 +275,14 @@ def _explanation(
     )
 
 
+def _said(target: TargetSpec) -> str:
+    return repr(target) if isinstance(target, str) else "a function of the model's output"
+
+
 def explain(
     model: Classifier | nn.Module,
     picture: Any,  # noqa: ANN401  (a PictureSource, or a list of them)
-    method: str | list[str] = "grad-cam",
+    method: str | Sequence[str] = "grad-cam",
     *,
     target: TargetSpec | list[TargetSpec] | tuple[TargetSpec, ...] = None,
     share: float = SHARE,
@@ -296,12 +327,14 @@ def explain(
     """
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     sources = picture if isinstance(picture, list) else [picture]
-    methods = method if isinstance(method, list) else [method]
+    methods = [method] if isinstance(method, str) else list(method)
+    if not methods or target == ():
+        raise OptionError("nothing is asked for: give at least one method and one target")
     if isinstance(target, list) and len(target) != len(sources):
         raise TargetError(f"{len(target)} targets for {len(sources)} pictures: give one, or a list with one for each")
     targets: Targets = target if isinstance(target, tuple) else (target,)
     job = Job(classifier, requests(methods, options, seed), targets, share, truth, seed, bits)
-    answers = [_nested(outcome, len(targets), isinstance(method, list), isinstance(target, tuple))
+    answers = [_nested(outcome, len(targets), not isinstance(method, str), isinstance(target, tuple))
                for outcome in outcomes(job, sources)]  # fmt: skip
     return answers if isinstance(picture, list) else answers[0]
 

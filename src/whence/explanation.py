@@ -30,12 +30,13 @@ class ClassProbability:
     probability: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """One picture, and what the model makes of it.
 
-    ``shown`` are the pixels to be shown, [H, W, 3]: the picture's own, or, where ``geometry`` is None, what the model
-    saw of them. ``top`` are the most probable classes, none where the model returns no logits.
+    ``shown`` are the pixels to be shown, [H, W, 3]: the picture's own, shrunk where it is very large, or, where
+    ``geometry`` is None, what the model saw of them. ``top`` are the most probable classes, none where the model
+    returns no logits.
     """
 
     name: str
@@ -58,7 +59,7 @@ class ModelFacts:
     input: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """From where in one picture one decision comes, by one method, and the evidence for it.
 
@@ -91,8 +92,8 @@ class Explanation:
         if self.probability is not None:
             told += f" {self.probability:.1%}"
         if self.evidence is not None:
-            e = self.evidence
-            told += f", {e.removed:.1%} without and {e.kept:.1%} with the most important {e.share:.1%} alone"
+            e, unit = self.evidence, ".3g" if self.probability is None else ".1%"
+            told += f", {e.removed:{unit}} without and {e.kept:{unit}} with the most important {e.share:.1%} alone"
         return f"Explanation({self.subject.name!r}, {told})"
 
     @property

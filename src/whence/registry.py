@@ -4,7 +4,10 @@ Everything that lists, checks or documents a method reads its facts and its sign
 """
 
 import inspect
+import re
+import threading
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,13 +177,14 @@ class Registry(Generic[T]):
         self._facts = facts
         self._entries: dict[str, T] = {}
         self._discovered = False
+        self._lock = threading.RLock()
 
     def register(self, name: str, **facts: Any) -> Callable[[F], F]:  # noqa: ANN401  (checked by the facts' class)
         """Return a decorator that enters a function under ``name`` with its facts."""
 
         def enter(function: F) -> F:
-            if name in self._entries:
-                raise ValueError(f"two {self.kind}s are named {name!r}")
+            if name in self._entries or not re.fullmatch(r"[a-z0-9+-]+", name):
+                raise ValueError(f"a {self.kind} is named once, by letters a-z, digits, + and -: not {name!r}")
             self._entries[name] = self._facts(name=name, function=function, **facts)
             return function
 
@@ -206,13 +210,17 @@ class Registry(Generic[T]):
 
     def _discover(self) -> None:
         """Import the package's own modules and those that others have announced."""
-        if self._discovered:
-            return
-        self._discovered = True
-        for module in iter_modules(import_module(self.package).__path__, self.package + "."):
-            import_module(module.name)
-        for entry in entry_points(group=self.package):
-            entry.load()
+        with self._lock:
+            if self._discovered:
+                return
+            for module in iter_modules(import_module(self.package).__path__, self.package + "."):
+                import_module(module.name)
+            self._discovered = True
+            for entry in entry_points(group=self.package):
+                try:
+                    entry.load()
+                except Exception as error:  # a stranger's package may fail in any way, and must not take ours along
+                    warnings.warn(f"{self.kind} {entry.name!r} of {entry.value!r} is left out: {error}", stacklevel=2)
 
 
 METHODS = Registry("method", "whence.methods", MethodFacts)

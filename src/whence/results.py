@@ -1,8 +1,8 @@
 """What a method hands over: plain data, no model in sight."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class Passes:
         return Passes(self.forward // count, self.backward // count, self.partial // count)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Channels:
     """The channels that weigh most: ``index`` and ``weight`` [B, k], ``maps`` [B, k, *spatial]."""
 
@@ -53,7 +53,7 @@ def reduced(values: Float[Tensor, "b c *spatial"], how: Reduce) -> Float[Tensor,
     return values.abs().amax(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Score:
     """The number explained, ``value`` [B], and its class, ``index`` [B]: -1 where a callable made it."""
 
@@ -61,7 +61,7 @@ class Score:
     index: Int[Tensor, " b"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """What a method returns for one chunk of a batch; an ``Attribution`` says more of each of these."""
 
@@ -76,7 +76,7 @@ class Answer:
     notes: tuple[tuple[str, ...], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attribution:
     """A method's answer for a batch of B pictures.
 
@@ -160,6 +160,16 @@ class Attribution:
         index = self.weights.abs().topk(min(top, self.weights.shape[1]), dim=1).indices
         rows = torch.arange(len(self))[:, None].to(index.device)
         return Channels(index, self.weights.gather(1, index), self.activation[rows, index])
+
+    def cpu(self) -> "Attribution":
+        """Return the answer with all its tensors on the CPU."""
+
+        def moved(value: Any) -> Any:  # noqa: ANN401  (a field is a tensor, a table of them, or plain)
+            if isinstance(value, Tensor):
+                return value.cpu()
+            return {name: moved(t) for name, t in value.items()} if isinstance(value, dict) else value
+
+        return replace(self, **{f.name: moved(getattr(self, f.name)) for f in fields(self) if f.name != "options"})
 
     def picture(self, index: int) -> "Attribution":
         """Return the answer for one picture, as a batch of one that shares no memory with the others.

@@ -41,17 +41,17 @@ T = TypeVar("T")
 
 def result(value: object) -> None:
     """Print a result as JSON on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def say(text: str = "") -> None:
-    """Print a line for people on stdout."""
-    typer.echo(text)
+    """Print a line for people on stdout; names of files may hold what no encoding can say."""
+    typer.echo(text.encode("utf-8", "replace").decode())
 
 
 def warn(text: str) -> None:
     """Print a line for people on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(text.encode("utf-8", "replace").decode(), err=True)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,6 +1,7 @@
 """`whence creatures`: draw pictures with known answers, train a classifier on them, score one."""
 
 from dataclasses import asdict, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,7 +87,8 @@ def score(
 
     found = score(predictor(load_model(model, weights=weights, device=device, trust=trust)), count, seed)
     if json:
-        console.result(asdict(found))
+        shares = {name: share for name, share in zip(LABELS, found.classes, strict=True) if isfinite(share)}
+        console.result({**asdict(found), "classes": shares})
         return
     rows = [("whole", found.whole), ("one part missing", found.one_missing), ("two parts missing", found.two_missing)]
     rows += [(f"whole {label}", share) for label, share in zip(LABELS, found.classes, strict=True)]

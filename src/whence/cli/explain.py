@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from whence.explanation import Outcome
 
 _SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".avif", ".jp2", ".ppm", ".pgm", ".pnm")
+    f".{name}"
+    for name in (
+        *("png", "jpg", "jpeg", "jfif", "gif", "tif", "tiff", "bmp", "webp", "avif", "heic", "heif", "jxl"),
+        *("jp2", "j2k", "ppm", "pgm", "pbm", "pnm"),
+    )
 )
 
 
@@ -90,10 +94,10 @@ def expanded(pictures: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in pictures:
         path = Path(name)
-        if name.startswith(("http://", "https://")):
+        if name.lower().startswith(("http://", "https://")):
             found.append(name)
         elif path.is_dir():
-            inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in _SUFFIXES)
+            inside = sorted(str(p) for p in path.iterdir() if _is_picture(p))
             if not inside:
                 raise PictureError(f"the folder {name} holds no picture: name one that does, or the files themselves")
             found += inside
@@ -102,6 +106,10 @@ def expanded(pictures: Sequence[str]) -> list[str]:
         else:
             found.append(name)
     return found
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def finish(job: "Job", sources: Sequence[str], out: Path, json: bool) -> None:
@@ -140,7 +148,8 @@ def _tell(good: Sequence["Outcome"]) -> None:
     for outcome in good:
         assert isinstance(outcome, tuple)
         for e in outcome[1]:
+            unit = ".3g" if e.probability is None else ".1%"
             said = "" if e.probability is None else f"{e.probability:.1%}"
-            removed, kept = (f"{e.evidence.removed:.1%}", f"{e.evidence.kept:.1%}") if e.evidence else ("", "")
+            removed, kept = (f"{v:{unit}}" for v in (e.evidence.removed, e.evidence.kept)) if e.evidence else ("", "")
             rows.append((e.subject.name, e.method, e.label or "(score)", said, removed, kept, " ".join(e.notes)))
     console.table(("picture", "method", "class", "probability", "removed", "kept alone", "notes"), rows)

@@ -44,7 +44,7 @@ def evidence(
 
     ``index`` are the classes explained, -1 for a callable's.
     """
-    important = top_share(heat.to(x), share)[:, None]
+    important = top_share(heat, share)[:, None].to(x)
     (base,) = make_baseline(baseline, x, model.pixels)
     without, alone = torch.lerp(x, base, important), torch.lerp(base, x, important)
     numbers = _numbers(model, torch.cat((without, alone)), [*target, *target], [*index, *index])
@@ -60,8 +60,9 @@ def _numbers(
 ) -> list[float]:
     """Return each picture's probability of its class, or its score where the target is no class."""
     output = model.run(x)
-    if min(index) < 0:
-        return [float(v) for v in model.score(output, target).value]
+    scores = model.score(output, target).value if min(index) < 0 else torch.zeros(len(x))
+    if max(index) < 0:
+        return scores.tolist()
     probabilities = model.scale.probabilities(model.logits(output))
     model.finite(probabilities, "the probability under masking")
-    return [float(row[i]) for row, i in zip(probabilities, index, strict=True)]
+    return [float(p[i]) if i >= 0 else float(s) for p, s, i in zip(probabilities, scores, index, strict=True)]

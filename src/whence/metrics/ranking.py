@@ -2,6 +2,7 @@
 
 from math import ceil
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,7 +22,8 @@ def top_share(heat: Float[Tensor, "b h w"], share: float) -> Float[Tensor, "b h 
     """
     if not 0 < share < 1:
         raise OptionError(f"share={share}: give a part of the area between 0 and 1, such as 0.064")
-    flat = heat.flatten(1)
+    # In half precision the areas could not be counted.
+    flat = heat.flatten(1).float() if heat.dtype in (torch.float16, torch.bfloat16) else heat.flatten(1)
     area = share * flat.shape[1]
     edge = flat.topk(ceil(area), dim=1).values[:, -1:]
     above, tied = (flat > edge).to(flat), (flat == edge).to(flat)

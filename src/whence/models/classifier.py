@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import torch
@@ -103,17 +104,14 @@ class Classifier:
     @property
     def like(self) -> Tensor:
         """A floating tensor of the model's device and type, to which inputs are moved."""
-        return next((t for t in self._tensors() if t.is_floating_point()), torch.empty(0)).detach()
-
-    def _tensors(self) -> Iterator[Tensor]:
-        yield from self.module.parameters()
-        yield from self.module.buffers()
+        tensors = chain(self.module.parameters(), self.module.buffers())
+        return next((t for t in tensors if t.is_floating_point()), torch.empty(0)).detach()
 
     def _versions(self) -> _Versions:
         """Return what changes with a module or tensor, changed or exchanged; inference tensors count no versions."""
-        modules = ((id(module), 0) for module in self.module.modules())
-        tensors = ((t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._tensors())
-        return (*modules, *tensors)
+        modules, tensors = parts(self.module)
+        versions = ((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+        return (*((id(module), 0) for module in modules), *versions)
 
     @torch.no_grad()
     def check_weights(self) -> None:
@@ -147,6 +145,20 @@ class Classifier:
         if self._fingerprint is None or self._fingerprint[0] != versions:
             self._fingerprint = versions, _sha256(self.module)
         return self._fingerprint[1]
+
+
+def parts(module: nn.Module) -> tuple[list[nn.Module], list[Tensor]]:
+    """Return all submodules, and all parameters and buffers, in one walk, which every call makes."""
+    modules: dict[nn.Module, None] = {}
+    tensors: list[Tensor] = []
+    stack = [module]
+    while stack:
+        layer = stack.pop()
+        if layer not in modules:
+            modules[layer] = None
+            tensors += [t for t in (*layer._parameters.values(), *layer._buffers.values()) if t is not None]
+            stack += [child for child in layer._modules.values() if child is not None]
+    return list(modules), tensors
 
 
 def _preprocessing(preprocess: Preprocessing | Callable[..., Any]) -> Preprocessing:

@@ -13,7 +13,7 @@ from torch import nn
 from whence.errors import ModelError, nearest
 from whence.models.classifier import Classifier
 from whence.models.sources import python_file, timm, torchvision, transformers
-from whence.models.sources.request import Request, Shape, constructed, filled
+from whence.models.sources.request import Request, Shape, constructed, filled, refuse_loading
 from whence.models.targets import Activation
 from whence.pictures.preprocess import Preprocess
 
@@ -110,6 +110,7 @@ def classifier(path: Path, request: Request) -> Classifier:
         It needs a pickle or a Python file, and trust was not given.
     """
     file = read(path)
+    refuse_loading(file.options, str(path))
     weights = request.weights or _weights(file)
     request = replace(request, weights=weights, options={**file.options, **request.options})
     net = _module(file, request, file.preprocess.shape if file.preprocess else None)

@@ -3,18 +3,18 @@
 import copy
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from whence.errors import ModelError, NotFiniteError
 from whence.models import targets
-from whence.models.classifier import Classifier
+from whence.models.classifier import Classifier, parts
 from whence.models.layers import Catalogue, Layout, layout_of, survey
 from whence.models.outputs import logits_of
 from whence.models.replay import Replay
@@ -81,7 +81,12 @@ class Session:
             # The model alone runs in half precision; a copy, because it may work in place on its input.
             with torch.autocast(x.device.type, getattr(torch, precision)) if halved else nullcontext():
                 return self.module(x.clone())
-        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{self.classifier.name} runs out of memory on an input of shape {list(x.shape)}: "
+                "give fewer or smaller pictures at once"
+            ) from error
+        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
             shape, expected = list(x.shape), self.classifier.input
             size = f" (its preprocessing states {list(expected)})" if expected else ""
             first = str(error).partition("\n")[0]
@@ -213,7 +218,7 @@ class Session:
         known = self.classifier.catalogues
         if shape not in known:
             # What a model draws for itself afterwards must not depend on whether it was surveyed just now.
-            with _random_state(x, 0):
+            with torch.random.fork_rng([x.device] if x.is_cuda else []):
                 known[shape] = survey(self.module, x, self._forward)
         return known[shape]
 
@@ -248,13 +253,19 @@ class Session:
         NotFiniteError
             Naming the first picture concerned.
         """
-        if bool(tensor.isfinite().all()):
+        # A sum is finite only where all its terms are, and takes one pass; where it is not, the terms are looked at.
+        if bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all()):
             return
         rows: Bool[Tensor, " b"] = ~tensor.isfinite().reshape(len(tensor), -1).all(1)
         first = int(rows.nonzero()[0])
         # A layer of another layout holds no batch on its first axis.
         picture = self.names[first] if len(rows) == len(self.names) else "the batch"
         raise NotFiniteError(f"{picture}: {what} holds NaN or infinity")
+
+
+def _exact(device: str) -> AbstractContextManager[object]:
+    """Return what keeps an autocast of the user's away: a classifier's precision is its own."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _lock(module: nn.Module) -> threading.RLock:
@@ -265,7 +276,7 @@ def _lock(module: nn.Module) -> threading.RLock:
 @contextmanager
 def _eval_mode(module: nn.Module) -> Iterator[None]:
     """Clear the training flag of every submodule, and set it again where it was set."""
-    training = [layer for layer in module.modules() if layer.training]
+    training = [layer for layer in parts(module)[0] if layer.training]
     for layer in training:
         layer.training = False
     try:
@@ -275,21 +286,49 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
             layer.training = True
 
 
+@dataclass
+class _Borrowed:
+    """The user's generators' states while sessions run: the first one saves them, the last one gives them back."""
+
+    users: int = 0
+    states: dict[Generator, Tensor] = field(default_factory=dict)
+
+
+_BORROWED = _Borrowed()
+
+
+def _generators(like: Tensor) -> list[Generator]:
+    cuda = [torch.cuda.default_generators[like.device.index]] if like.is_cuda else []
+    return [torch.default_generator, *cuda]
+
+
 @contextmanager
 def _random_state(like: Tensor, seed: int) -> Iterator[None]:
-    """Give a model that draws numbers the same ones each time, and the user's generators back untouched."""
-    devices = [like.device] if like.is_cuda else []
-    with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(seed)
-        for device in devices:
-            torch.cuda.default_generators[device.index].manual_seed(seed)
+    """Give a model that draws numbers the same ones each time, and the user's generators back untouched.
+
+    Generators belong to the whole process. A model that draws numbers while another one is explained in a second
+    thread shares them with it.
+    """
+    generators = _generators(like)
+    with _LOCKS_GUARD:
+        _BORROWED.users += 1
+        for generator in generators:
+            _BORROWED.states.setdefault(generator, generator.get_state())
+            generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        with _LOCKS_GUARD:
+            _BORROWED.users -= 1
+            if _BORROWED.users == 0:
+                for generator, state in _BORROWED.states.items():
+                    generator.set_state(state)
+                _BORROWED.states.clear()
 
 
 def _usable(module: nn.Module) -> nn.Module:
     """Return the module, or a copy where its weights were made in inference mode and can record no gradient."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module) if any(t.is_inference() for t in tensors) else module
+    return copy.deepcopy(module) if any(t.is_inference() for t in parts(module)[1]) else module
 
 
 @contextmanager
@@ -309,6 +348,7 @@ def opened(
         classifier.check_weights()
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
+        stack.enter_context(_exact(like.device.type))
         module = _usable(classifier.module)
         stack.enter_context(_eval_mode(module))
         stack.enter_context(_random_state(like, seed))

@@ -46,10 +46,14 @@ def find(module: nn.Module, call: Call) -> nn.Module:
     LayerError
         There is no such module.
     """
-    modules: dict[str, nn.Module] = dict(module.named_modules(remove_duplicate=False))
-    if not call.path or call.path not in modules:
-        raise LayerError(f"the model has no layer {call.path!r}: {nearest(call.path, filter(None, modules))}")
-    return modules[call.path]
+    try:
+        found = module.get_submodule(call.path) if call.path else None
+    except (AttributeError, RuntimeError):  # a script module has no submodules to be got
+        found = None
+    if found is None:
+        known = [path for path, _ in module.named_modules(remove_duplicate=False) if path]
+        raise LayerError(f"the model has no layer {call.path!r}: {nearest(call.path, known)}")
+    return found
 
 
 def first_name(module: nn.Module, call: Call) -> Call:
@@ -90,6 +94,8 @@ def _hooked(
 
     with ExitStack() as stack:
         for module in dict.fromkeys(modules):
+            if isinstance(module, torch.jit.ScriptModule):
+                raise LayerError("a script module has no layers to look into: explain the module it was made from")
             stack.callback(module.register_forward_hook(hook).remove)
         yield
 

@@ -20,7 +20,7 @@ TargetSpec = None | int | str | Callable[[Any], Tensor]
 Targets = TargetSpec | np.generic | np.ndarray[Any, np.dtype[Any]] | Tensor | list[Any]
 """One for all pictures, or a list or array with one a picture; numbers may be numpy's or torch's."""
 
-_WORDS = ("label", "probability", "log-probability")
+_SCALED = ("probability", "log-probability")
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,11 @@ class Scale:
         return logits.softmax(1) if self.activation == "softmax" else logits.sigmoid()
 
     def label(self, index: int) -> str:
-        """Return the class's label, or its number where the model has no labels."""
-        return str(index) if self.labels is None or index >= len(self.labels) else self.labels[index]
+        """Return the class's label, with its number where several have it; the number where there are no labels."""
+        if self.labels is None or index >= len(self.labels):
+            return str(index)
+        label = self.labels[index]
+        return f"{label} ({index})" if self.labels.count(label) > 1 else label
 
     def index(self, name: int | str, classes: int) -> int:
         """Return the class that a number or a label names.
@@ -94,7 +97,7 @@ def score(output: Any, logits: Callable[[Any], Tensor], target: TargetSpec, scal
         return _called(output, target)
     table = logits(output)
     kind, _, rest = target.partition(":") if isinstance(target, str) else ("", "", "")
-    if kind in _WORDS[1:] and isinstance(target, str) and not _is_label(target, scale):
+    if kind in _SCALED and isinstance(target, str) and not _is_label(target, scale):
         index = _classes(table, rest.strip(), scale)
         scaled = scale.log_probabilities(table) if kind.startswith("log") else scale.probabilities(table)
         return Score(_column(scaled, index), index)
@@ -104,6 +107,14 @@ def score(output: Any, logits: Callable[[Any], Tensor], target: TargetSpec, scal
         return Score(_column(table, first) - _column(table, second), first)
     index = _classes(table, target, scale)
     return Score(_column(table, index), index)
+
+
+def plain(target: TargetSpec, scale: Scale) -> bool:
+    """Return whether a target is a class itself, whose logit is explained, and no number made of several."""
+    if not isinstance(target, str):
+        return not callable(target)
+    scaled = target.partition(":")[0] in _SCALED and not _is_label(target, scale)
+    return not scaled and _contrast(target, scale) is None
 
 
 def _is_label(text: str, scale: Scale) -> bool:

@@ -41,8 +41,11 @@ def _call(function: Callable[..., Any], pixels: np.ndarray) -> Any:  # noqa: ANN
         return function(image=pixels)
     try:
         return function(_as_pil(pixels))
-    except (TypeError, AttributeError, ValueError):
-        return function(_as_unit_tensor(pixels))
+    except (TypeError, AttributeError) as error:
+        try:
+            return function(_as_unit_tensor(pixels))
+        except Exception:
+            raise error from None
 
 
 def _tensor(output: Any) -> Float[Tensor, "c h w"]:  # noqa: ANN401
@@ -86,7 +89,15 @@ class ForeignPreprocess(Preprocessing):
         return Prepared(prepared, geometry, () if geometry else (_NO_GEOMETRY,))
 
     def _run(self, pixels: np.ndarray) -> Float[Tensor, "c h w"]:
-        return _tensor(_call(self.function, pixels)).detach().float()
+        try:
+            made = _call(self.function, pixels)
+        except Exception as error:  # a stranger's callable may raise anything
+            told = f"{type(error).__name__}: {error}"
+            raise PictureError(
+                f"the preprocessing failed on a picture of {pixels.shape[0]} x {pixels.shape[1]} ({told}): "
+                "it is called with a PIL image, or a tensor [3, H, W] in [0, 1]"
+            ) from error
+        return _tensor(made).detach().float()
 
     def _probed(self, size: tuple[int, int]) -> tuple[Geometry | None, PixelRange | None]:
         if size not in self._found:

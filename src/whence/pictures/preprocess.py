@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
 from whence.errors import ModelError, PictureError
-from whence.pictures.read import Picture
+from whence.pictures.read import MAX_PIXELS, Picture
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
@@ -156,8 +157,10 @@ class Preprocess(Preprocessing):
                 raise ModelError(
                     f"preprocess.{name} has {len(values)} values for {self.channels} channels: give one, or one each"
                 )
-        if min(self.std) <= 0:
-            raise ModelError(f"preprocess.std = {list(self.std)} must be positive")
+        if not all(0 < s < inf for s in self.std) or not all(-inf < m < inf for m in self.mean):
+            raise ModelError(f"preprocess: mean {list(self.mean)} must be finite and std {list(self.std)} positive")
+        if self.channels < 1:
+            raise ModelError(f"preprocess.channels = {self.channels}: give at least 1")
 
     @property
     def pixels(self) -> PixelRange:
@@ -205,6 +208,10 @@ class Preprocess(Preprocessing):
             size = (self.resize * height // shorter, self.resize * width // shorter)
         else:
             size = self.resize
+        if size[0] * size[1] > MAX_PIXELS:
+            raise PictureError(
+                f"a picture of {height} x {width} would be resized to {size[0]} x {size[1]}: cut it less oblong"
+            )
         if size == (height, width):
             return pixels
         mode = _TORCH_MODES[self.interpolation]

@@ -2,8 +2,8 @@
 
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from whence.errors import NotFiniteError, OutputError
+from whence.errors import NotFiniteError, OutputError, WhenceError
 from whence.pictures.read import read as read_picture
 from whence.reports.contents import Contents, Drawn, ExplanationRow, PictureRow, Result, checked
 from whence.reports.figures import PictureFigures, figures, map_name, map_of
@@ -56,14 +56,28 @@ def read(folder: str | os.PathLike[str]) -> Contents:
     home = Path(folder)
     if not is_result(home):
         raise OutputError(f"{str(home)!r} holds no result of whence: give the folder that `whence explain` wrote")
-    result = checked(json.loads((home / RESULT).read_bytes()))
-    drawn = tuple(_read_drawn(home / PICTURES, index, row) for index, row in enumerate(result["pictures"]))
-    return Contents(result, _read_maps(home / MAPS), drawn)
+    with _damaged(home):
+        result = checked(json.loads((home / RESULT).read_bytes()))
+        drawn = tuple(_read_drawn(home / PICTURES, index, row) for index, row in enumerate(result["pictures"]))
+        return Contents(result, _read_maps(home / MAPS), drawn)
 
 
 def redraw(folder: str | os.PathLike[str]) -> Result:
     """Write a folder again from its own files; raises as ``read`` and ``write``."""
-    return write(read(folder), folder)
+    contents = read(folder)
+    with _damaged(Path(folder)):
+        return write(contents, folder)
+
+
+@contextmanager
+def _damaged(home: Path) -> Iterator[None]:
+    """Turn whatever a stranger's damaged files lead to into one clear error."""
+    try:
+        yield
+    except WhenceError:
+        raise
+    except Exception as error:
+        raise OutputError(f"{str(home)!r} holds a damaged result ({error}): explain the pictures again") from error
 
 
 def _fill(contents: Contents, built: Path) -> None:
@@ -122,11 +136,8 @@ def _keep(built: Path, name: str, encoded: Encoded) -> str:
 
 
 def _read_maps(path: Path) -> Mapping[str, Float32[np.ndarray, "..."]]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: np.asarray(stored[name], np.float32) for name in stored.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise OutputError(f"{str(path)!r} holds no maps ({error}): explain the pictures again") from error
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: np.asarray(stored[name], np.float32) for name in stored.files}
 
 
 def _read_drawn(home: Path, index: int, row: PictureRow) -> Drawn | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from pathlib import Path
 from secrets import token_hex
 
 from whence.errors import OutputError
+
+# The names that whence gives to pictures.
+_OURS = re.compile(r"\d+-[a-z0-9+~-]+\.(png|jpg|jpeg|webp)")
 
 RESULT, REPORT, MAPS, PICTURES = "result.json", "report.html", "maps.npz", "pictures"
 
@@ -93,6 +97,9 @@ def _discard(old: Path, target: Path) -> None:
     for entry in old.iterdir():
         if entry.name not in (RESULT, REPORT, MAPS, PICTURES):
             entry.rename(target / entry.name)
+    for entry in (old / PICTURES).glob("*"):
+        if not _OURS.match(entry.name):
+            entry.rename(target / PICTURES / entry.name)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from whence.errors import ModelError, WhenceError
+from whence.errors import ModelError, TrustError, WhenceError
 from whence.models.random import draw, undisturbed
 from whence.models.weights import load_weights
 
 RANDOM = "random"
+# Options of constructors that read a file or fetch one by themselves.
+_LOADING = ("pretrained", "checkpoint", "weights", "cache_dir", "hf_")
 Shape = tuple[int, int, int]
 T = TypeVar("T")
 
@@ -40,6 +42,19 @@ def said(error: BaseException, limit: int = 200) -> str:
     """Return an error of another library in one line."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def refuse_loading(options: Mapping[str, Any], where: str) -> None:
+    """Refuse constructor options of a stranger's file that load or fetch something by themselves.
+
+    Raises
+    ------
+    TrustError
+        Naming the option: what they load may be a pickle, and may lie anywhere.
+    """
+    loading = [name for name in options if name.startswith(_LOADING)]
+    if loading:
+        raise TrustError(f"{where}: the option {loading[0]!r} loads files by itself, state weights = FILE instead")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from whence.models.classifier import Classifier
 from whence.models.extras import library
 from whence.models.random import undisturbed
 from whence.models.sources.processors import readings
-from whence.models.sources.request import RANDOM, Request, Shape, constructed, fetching, filled, ready
+from whence.models.sources.request import RANDOM, Request, Shape, constructed, fetching, filled, ready, refuse_loading
 from whence.models.stated import stated_or_own
 from whence.models.targets import Activation
 from whence.models.weights import check_fit, read_weights
@@ -131,8 +131,9 @@ def _check_options(config: Any, request: Request) -> None:  # noqa: ANN401
 
 
 def _filled(hf: Any, config: Any, name: str, request: Request, shape: Shape | None) -> nn.Module:  # noqa: ANN401
-    # The options stand in the config by now.
+    # The options stand in the config by now; a wrapped library's constructor gets what the config says there.
     plain = replace(request, options={})
+    refuse_loading(getattr(config, "model_args", None) or {}, request.asked)
     auto = hf.AutoModelForImageClassification
     if request.weights is None:
         safe = {"use_safetensors": None if request.trust else True}
