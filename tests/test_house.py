@@ -26,7 +26,7 @@ def test_imports_run_one_way():
     [
         ("models/taps.py", {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}),
         ("models/taps.py", {"register_module_forward_hook", "register_hook", "register_full_backward_pre_hook"}),
-        ("creatures/", {"train"}),
+        (("creatures/", "models/random.py", "models/sources/"), {"train"}),
         ("nowhere", {"requires_grad_"}),
         ("creatures/", {"backward", "zero_grad"}),
     ],

@@ -119,6 +119,9 @@ def test_sixteen_bits_survive_the_preprocessing():
         ({"interpolation": "cubic"}, "bilinear"),
         ({"mean": (0.1, 0.2)}, "2 values for 3 channels"),
         ({"std": (0.0,)}, "positive"),
+        ({"std": (float("nan"),)}, "positive"),
+        ({"mean": (float("inf"),)}, "finite"),
+        ({"channels": 0}, "channels"),
     ],
 )
 def test_refuses_what_no_model_can_state(wrong, said):

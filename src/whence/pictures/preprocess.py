@@ -157,8 +157,10 @@ class Preprocess(Preprocessing):
                 raise ModelError(
                     f"preprocess.{name} has {len(values)} values for {self.channels} channels: give one, or one each"
                 )
-        if not all(0 < s < inf for s in self.std) or not all(-inf < m < inf for m in self.mean):
-            raise ModelError(f"preprocess: mean {list(self.mean)} must be finite and std {list(self.std)} positive")
+        if not all(0 < s < inf for s in self.std):
+            raise ModelError(f"preprocess.std = {list(self.std)} must be positive")
+        if not all(-inf < m < inf for m in self.mean):
+            raise ModelError(f"preprocess.mean = {list(self.mean)} must be finite")
         if self.channels < 1:
             raise ModelError(f"preprocess.channels = {self.channels}: give at least 1")
 
