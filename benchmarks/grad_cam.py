@@ -11,7 +11,7 @@ from torchcam.methods import GradCAM as TorchCam
 import whence
 from paired import Run, paired
 
-LAYERS = {"resnet50": "layer4", "mobilenet_v2": "features", "convnext_tiny": "features"}
+LAYERS = {"mobilenet_v2": "features", "resnet50": "layer4", "convnext_tiny": "features"}
 FLOOR = 1.0
 LIMIT = 1.10
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,14 @@ from whence.pictures.foreign import ForeignPreprocess
 from whence.pictures.preprocess import PixelRange, Preprocessing
 
 Precision = Literal["float32", "bfloat16", "float16"]
-_Versions = tuple[tuple[int, int], ...]
+_Versions = tuple[list[int], list[int], list[int]]
+
+
+class Parts(NamedTuple):
+    """All submodules of a module, itself included, and all its parameters and buffers."""
+
+    modules: list[nn.Module]
+    tensors: list[Tensor]
 
 
 class Classifier:
@@ -107,15 +114,11 @@ class Classifier:
         tensors = chain(self.module.parameters(), self.module.buffers())
         return next((t for t in tensors if t.is_floating_point()), torch.empty(0)).detach()
 
-    def _versions(self) -> _Versions:
-        """Return what changes with a module or tensor, changed or exchanged; inference tensors count no versions."""
-        modules, tensors = parts(self.module)
-        versions = ((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
-        return (*((id(module), 0) for module in modules), *versions)
-
     @torch.no_grad()
-    def check_weights(self) -> None:
+    def check_weights(self, known: Parts | None = None) -> None:
         """Refuse NaN and infinity in parameters and buffers; costs nothing while no version changes.
+
+        ``known`` are the module's parts, where the caller has them.
 
         What is known of the layers is forgotten with the weights it was seen with.
 
@@ -124,7 +127,7 @@ class Classifier:
         NotFiniteError
             Naming the first parameter.
         """
-        versions = self._versions()
+        versions = _versions(known or parts(self.module))
         if versions == self._checked:
             return
         damaged = [name for name, t in self.module.named_parameters() if not bool(t.isfinite().all())]
@@ -141,24 +144,37 @@ class Classifier:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of architecture and weights, in hex; made anew only when a parameter's version changes."""
-        versions = self._versions()
+        versions = _versions(parts(self.module))
         if self._fingerprint is None or self._fingerprint[0] != versions:
             self._fingerprint = versions, _sha256(self.module)
         return self._fingerprint[1]
 
 
-def parts(module: nn.Module) -> tuple[list[nn.Module], list[Tensor]]:
-    """Return all submodules, and all parameters and buffers, in one walk, which every call makes."""
-    modules: dict[nn.Module, None] = {}
-    tensors: list[Tensor] = []
-    stack = [module]
+def parts(module: nn.Module) -> Parts:
+    """Return a module's parts in one walk; every session makes it, so that it is a plain loop."""
+    found: list[nn.Module] = []
+    seen: set[int] = set()
+    tensors: list[Tensor | None] = []
+    stack: list[nn.Module | None] = [module]
     while stack:
         layer = stack.pop()
-        if layer not in modules:
-            modules[layer] = None
-            tensors += [t for t in (*layer._parameters.values(), *layer._buffers.values()) if t is not None]
-            stack += [child for child in layer._modules.values() if child is not None]
-    return list(modules), tensors
+        if layer is None or id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        found.append(layer)
+        tensors += layer._parameters.values()
+        tensors += layer._buffers.values()
+        stack += layer._modules.values()
+    return Parts(found, [t for t in tensors if t is not None])
+
+
+def _versions(known: Parts) -> _Versions:
+    """Return what changes with a module or tensor, changed or exchanged; inference tensors count no versions."""
+    try:
+        versions = [t._version for t in known.tensors]
+    except RuntimeError:
+        versions = [0 if t.is_inference() else t._version for t in known.tensors]
+    return list(map(id, known.modules)), [t.data_ptr() for t in known.tensors], versions
 
 
 def _preprocessing(preprocess: Preprocessing | Callable[..., Any]) -> Preprocessing:

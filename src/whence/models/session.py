@@ -274,9 +274,9 @@ def _lock(module: nn.Module) -> threading.RLock:
 
 
 @contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """Clear the training flag of every submodule, and set it again where it was set."""
-    training = [layer for layer in parts(module)[0] if layer.training]
+def _eval_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Clear the training flag of every module, and set it again where it was set."""
+    training = [layer for layer in modules if layer.training]
     for layer in training:
         layer.training = False
     try:
@@ -326,9 +326,9 @@ def _random_state(like: Tensor, seed: int) -> Iterator[None]:
                 _BORROWED.states.clear()
 
 
-def _usable(module: nn.Module) -> nn.Module:
+def _usable(module: nn.Module, tensors: Sequence[Tensor]) -> nn.Module:
     """Return the module, or a copy where its weights were made in inference mode and can record no gradient."""
-    return copy.deepcopy(module) if any(t.is_inference() for t in parts(module)[1]) else module
+    return copy.deepcopy(module) if any(t.is_inference() for t in tensors) else module
 
 
 @contextmanager
@@ -345,11 +345,12 @@ def opened(
     like = classifier.like
     with ExitStack() as stack:
         stack.enter_context(_lock(classifier.module))
-        classifier.check_weights()
+        known = parts(classifier.module)
+        classifier.check_weights(known)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(_exact(like.device.type))
-        module = _usable(classifier.module)
-        stack.enter_context(_eval_mode(module))
+        module = _usable(classifier.module, known.tensors)
+        stack.enter_context(_eval_mode(known.modules if module is classifier.module else parts(module).modules))
         stack.enter_context(_random_state(like, seed))
         yield Session(classifier, module, names, sharing)
