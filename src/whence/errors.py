@@ -56,4 +56,4 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
         return f"did you mean {' or '.join(repr(name) for name in close)}?"
     if 0 < len(names) <= 40:
         return f"there are: {', '.join(names)}"
-    return f"none of the {len(names)} known names is like it"
+    return f"none of the {len(names)} known names is like it" if names else "there are none"

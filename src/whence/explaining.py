@@ -86,7 +86,7 @@ def requests(methods: Sequence[str], options: Mapping[str, object], seed: int = 
         if not any(name in METHODS.facts(request.method).options for request in asked):
             known = {key for request in asked for key in METHODS.facts(request.method).options}
             raise OptionError(
-                f"{' and '.join(r.method for r in asked)} have no option {name!r}: {nearest(name, known)}"
+                f"no option {name!r} for {' and '.join(r.method for r in asked)}: {nearest(name, known)}"
             )
     made = [request.given({**options, "seed": seed}) for request in asked]
     for request in made:

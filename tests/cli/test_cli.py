@@ -276,3 +276,17 @@ def test_the_command_itself(pictures, tmp_path):
     helped = subprocess.run([script, "explain", "--help"], capture_output=True, text=True)
     assert "PICTURE" in helped.stdout
     assert subprocess.run([script, "explain"], capture_output=True).returncode == 2
+
+
+def test_several_layers_are_several_explanations(pictures, tmp_path):
+    layers = ["--layer", "stem", "--layer", "top", "--method", "grad-cam", "--method", "gradient"]
+    assert whence("explain", pictures[0], *layers, "--out", tmp_path / "out") == 0
+    (picture,) = json.loads((tmp_path / "out" / "result.json").read_text())["pictures"]
+    assert [row["layer"] for row in picture["explanations"]] == ["stem", "top", None]
+
+
+def test_the_version_and_the_help(capsys):
+    assert whence("--version") == 0
+    assert capsys.readouterr().out.strip() == __import__("whence").__version__
+    assert whence() == 0
+    assert "explain" in capsys.readouterr().out

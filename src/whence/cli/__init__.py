@@ -2,17 +2,18 @@
 
 import sys
 import warnings
+from importlib.metadata import version as installed
+from typing import Annotated
 
 import typer
 
 from whence.cli import creatures, demo, doctor, explain, lists, report
-from whence.cli.console import warn
+from whence.cli.console import say, warn
 from whence.errors import WhenceError
 
 app = typer.Typer(
     name="whence",
     help="From where in the picture does the decision of an image classifier come? Start with `whence demo`.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -24,6 +25,21 @@ app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(creatures.app, name="creatures")
+
+
+_COMMANDS = ("explain", "methods", "layers", "report", "demo", "doctor", "creatures")
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    """From where in the picture does the decision of an image classifier come? Start with `whence demo`."""
+    if version:
+        say(installed("whence"))
+    elif context.invoked_subcommand is None:
+        say(context.get_help())
 
 
 def main() -> None:
@@ -41,7 +57,8 @@ def run(arguments: list[str]) -> int:
         return _failed(error, str(error), 2, arguments)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):
-            command = " ".join(["whence", *arguments[:1], "--help"])
+            known = arguments[:1] if arguments and arguments[0] in _COMMANDS else []
+            command = " ".join(["whence", *known, "--help"])
             return _failed(error, f"{error.format_message().rstrip('.')}: see `{command}`", 2, arguments)
         told = f"{type(error).__name__}: {error}. This is a fault of whence or of the model; --debug shows where"
         return _failed(error, told, 1, arguments)

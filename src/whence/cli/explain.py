@@ -1,6 +1,7 @@
 """`whence explain`: pictures, a model and methods to a folder with the report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from whence.cli.console import DEFAULT_MODEL, Debug, Device, Json, Model, Precis
 from whence.errors import PictureError
 
 if TYPE_CHECKING:
-    from whence.explaining import Job
+    from whence.explaining import Job, MethodRequest
     from whence.explanation import Outcome
 
 _SUFFIXES = frozenset(
@@ -75,12 +76,20 @@ def explain(
 
     check(out)
     sources = expanded(pictures)
-    options: dict[str, object] = {} if not layer else {"layer": layer[0] if len(layer) == 1 else tuple(layer)}
-    asked = requests(method or ["grad-cam"], options, seed)
+    asked = _per_layer(requests(method or ["grad-cam"], {"layer": layer[0]} if layer else {}, seed), layer or [])
     classifier = load_model(model, weights=weights, device=device, trust=trust, seed=seed)
     classifier.precision = precision
     targets = tuple(target) if target else (None,)
     finish(Job(classifier, asked, targets, share, truth, seed, bits), sources, out, json)
+
+
+def _per_layer(asked: Sequence["MethodRequest"], layers: Sequence[str]) -> list["MethodRequest"]:
+    """Return a request for each of the layers in the place of one that took the first of them."""
+    return [
+        replace(request, options={**request.options, "layer": layer}) if layer else request
+        for request in asked
+        for layer in (layers if layers and request.options.get("layer") == layers[0] else [None])
+    ]
 
 
 def expanded(pictures: Sequence[str]) -> list[str]:
@@ -151,5 +160,6 @@ def _tell(good: Sequence["Outcome"]) -> None:
             unit = ".3g" if e.probability is None else ".1%"
             said = "" if e.probability is None else f"{e.probability:.1%}"
             removed, kept = (f"{v:{unit}}" for v in (e.evidence.removed, e.evidence.kept)) if e.evidence else ("", "")
-            rows.append((e.subject.name, e.method, e.label or "(score)", said, removed, kept, " ".join(e.notes)))
+            method = f"{e.method} at {e.attribution.layer}" if e.attribution.layer else e.method
+            rows.append((e.subject.name, method, e.label or "(score)", said, removed, kept, " ".join(e.notes)))
     console.table(("picture", "method", "class", "probability", "removed", "kept alone", "notes"), rows)

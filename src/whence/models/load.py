@@ -66,6 +66,10 @@ def load_model(
     NotFiniteError
         A parameter holds NaN or infinity.
     """
+    if not isinstance(spec, str | os.PathLike):
+        raise ModelError(
+            f"load_model takes a spec, not {type(spec).__name__}: whence.Classifier takes a module itself"
+        )
     text = os.fspath(spec)
     request = Request(text, weights, device, trust, seed, options)
     prefix, _, name = text.partition(":")

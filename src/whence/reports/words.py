@@ -7,6 +7,8 @@ from whence.reports.contents import EvidenceRow, PictureRow, TargetRow
 
 # What is left of the probability: at least this share says that nothing was lost, at most the other that most was.
 _UNHARMED, _RUINED = 0.9, 0.5
+# Below this probability the class is not the model's answer, and no share of the picture can be what it needs.
+_UNSAID = 0.05
 
 # Keeps a number and its unit on one line.
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -63,6 +65,9 @@ def findings(target: TargetRow, evidence: EvidenceRow) -> tuple[Finding, Finding
             Finding("Removed.", f"Without this part the score goes from {first} to {without}."),
             Finding("Kept.", f"With this part alone the score is {alone}."),
         )
+    if target["probability"] < _UNSAID:
+        told = f"The model gives the class only {first} to begin with: there is little to take away or to keep."
+        return Finding("Says little.", told), Finding("Says little.", f"This part alone gives {alone}.")
     return _needed(target["probability"], evidence["removed"], first, without), _sufficient(
         target["probability"], evidence["kept"], first, alone
     )
@@ -73,8 +78,9 @@ def _needed(probability: float, removed: float, first: str, without: str) -> Fin
         return Finding("Needed.", f"Without this part the probability falls from {first} to {without}.")
     if removed < _UNHARMED * probability:
         return Finding("Partly needed.", f"Without this part the probability goes down from {first} to {without}.")
+    kept = "is still" if removed <= probability else f"rises from {first} to"
     return Finding(
-        "Not needed.", f"Without this part the probability is still {without}: the rest of the picture is enough."
+        "Not needed.", f"Without this part the probability {kept} {without}: the rest of the picture is enough."
     )
 
 
@@ -82,7 +88,7 @@ def _sufficient(probability: float, kept: float, first: str, alone: str) -> Find
     if kept >= _UNHARMED * probability:
         return Finding("Sufficient.", f"This part alone gives {alone}: the model needs nothing else.")
     if kept > _RUINED * probability:
-        return Finding("Partly sufficient.", f"This part alone gives {alone} of the {first}.")
+        return Finding("Partly sufficient.", f"This part alone gives {alone}, the whole picture {first}.")
     return Finding("Not sufficient.", f"This part alone gives only {alone}: the model needs more than it.")
 
 
