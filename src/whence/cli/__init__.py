@@ -30,16 +30,20 @@ app.add_typer(creatures.app, name="creatures")
 _COMMANDS = ("explain", "methods", "layers", "report", "demo", "doctor", "creatures")
 
 
-@app.callback(invoke_without_command=True)
+def _print_version(asked: bool) -> bool:
+    if asked:
+        say(installed("whence"))
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
 def start(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
 ) -> None:
     """From where in the picture does the decision of an image classifier come? Start with `whence demo`."""
-    if version:
-        say(installed("whence"))
-    elif context.invoked_subcommand is None:
-        say(context.get_help())
 
 
 def main() -> None:
@@ -52,7 +56,7 @@ def run(arguments: list[str]) -> int:
     # What Pillow warns of in large pictures is refused with an error of ours.
     warnings.filterwarnings("ignore", module="PIL")
     try:
-        code = app(arguments, prog_name="whence", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="whence", standalone_mode=False)
     except WhenceError as error:
         return _failed(error, str(error), 2, arguments)
     except Exception as error:

@@ -162,6 +162,7 @@ def _checked(table: dict[str, Any], keys: Mapping[str, Kind], path: Path, under:
 def _preprocess(table: dict[str, Any], path: Path) -> Preprocess:
     _checked(table, _PREPROCESS_KEYS, path, "preprocess.")
     lists: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    lists |= {key: tuple(map(float, table[key])) for key in ("mean", "std") if key in table}
     try:
         return Preprocess(**lists)
     except ModelError as error:
