@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +13,6 @@ from torch import Tensor
 
 from whence.errors import ModelError, PictureError
 from whence.pictures.read import MAX_PIXELS, Picture
-
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 # Pillow's nearest and its bilinear and bicubic filters go by these names in torch.
 _TORCH_MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
