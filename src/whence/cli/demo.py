@@ -1,5 +1,6 @@
 """`whence demo`: the main job on drawn pictures with the bundled model."""
 
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -25,7 +26,8 @@ def demo(
 
     check(out)
     job = Job(load_model(DEFAULT_MODEL), requests(METHODS.names(), {}, seed), seed=seed)
-    with TemporaryDirectory() as folder:
-        drawn = Path(folder) / "creatures"
-        write(drawn, 3, seed)
-        finish(job, expanded([str(drawn)]), out, json)
+    report = out.resolve()
+    # From inside, so that the pictures are known by their short paths.
+    with TemporaryDirectory() as folder, chdir(folder):
+        write(Path("creatures"), 3, seed)
+        finish(job, expanded(["creatures"]), report, json)
