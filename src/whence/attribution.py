@@ -76,8 +76,8 @@ def attribute_all(
     for start in range(0, len(x), chunk_size(x)):
         part = slice(start, start + chunk_size(x))
         with opened(classifier, names=names[part], seed=seed, sharing=len(targets) > 1) as session:
-            chunk = moved[part]
-            session.finite(chunk, "the input")
+            session.finite(moved[part], "the input")
+            chunk = session.arranged(moved[part])
             for piece, target in zip(pieces, targets, strict=True):
                 piece.append(_attributed(session, facts, chunk, target[part], chosen))
     return [concatenated(piece) for piece in pieces]
@@ -117,7 +117,7 @@ def _attributed(
         layers={name: finished(t, f"map at {name!r}") for name, t in answer.layers.items()},
         parts={name: finished(t, f"part {name!r}") for name, t in answer.parts.items()},
         weights=finished_or_none(answer.weights, "weights"),
-        activation=finished_or_none(answer.activation, "activation"),
+        activation=answer.activation,
         target=answer.score.index.cpu(),
         score=answer.score.value.detach(),
         passes=session.passes - before,

@@ -185,6 +185,7 @@ def _together(job: Job, items: Sequence[_Ready]) -> list[Outcome]:
     facts = ModelFacts(classifier.name, classifier.spec, classifier.fingerprint, tuple(x.shape[1:]))
     with opened(classifier, names=names, seed=job.seed) as session:
         session.finite(x, "the input")
+        x = session.arranged(x)
         probabilities = _probabilities(session, x)
         subjects = [_subject(job, item, row, probabilities) for row, item in enumerate(items)]
     made: list[list[Explanation]] = [[] for _ in items]

@@ -4,28 +4,20 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from whence.errors import ModelError, NotFiniteError
 from whence.models.layers import Catalogue
+from whence.models.parts import Parts, Versions
 from whence.models.replay import Plan
 from whence.models.targets import Activation, Scale
 from whence.pictures.foreign import ForeignPreprocess
 from whence.pictures.preprocess import PixelRange, Preprocessing
 
 Precision = Literal["float32", "bfloat16", "float16"]
-_Versions = tuple[list[int], list[int], list[int]]
-
-
-class Parts(NamedTuple):
-    """All submodules of a module, itself included, and all its parameters and buffers."""
-
-    modules: list[nn.Module]
-    tensors: list[Tensor]
-
 
 class Classifier:
     """Any module that classifies pictures, with what whence must know of it.
@@ -75,11 +67,14 @@ class Classifier:
         self.spec = spec or f"python:{type(module).__module__}.{type(module).__qualname__}"
         self.precision = precision
         self.scale = Scale(activation, self.labels)
-        # Filled by sessions, once an input size: which layers can be explained, and how one is replayed.
+        # Filled by sessions, once an input size: which layers can be explained, how one is replayed, and whether the
+        # model runs with channels last.
         self.catalogues: dict[tuple[int, ...], Catalogue] = {}
         self.plans: dict[tuple[str, tuple[int, ...]], Plan] = {}
-        self._checked: _Versions | None = None
-        self._fingerprint: tuple[_Versions, str] | None = None
+        self.channels_last: dict[tuple[int, ...], bool] = {}
+        self._parts = Parts.of(self.module)
+        self._checked: tuple[Parts, Versions] | None = None
+        self._fingerprint: tuple[Parts, Versions, str] | None = None
         self.check_weights()
 
     def __repr__(self) -> str:
@@ -115,10 +110,8 @@ class Classifier:
         return next((t for t in tensors if t.is_floating_point()), torch.empty(0)).detach()
 
     @torch.no_grad()
-    def check_weights(self, known: Parts | None = None) -> None:
-        """Refuse NaN and infinity in parameters and buffers; costs nothing while no version changes.
-
-        ``known`` are the module's parts, where the caller has them.
+    def check_weights(self) -> Parts:
+        """Return the model's parts, none of which holds NaN or infinity; costs next to nothing while none changes.
 
         What is known of the layers is forgotten with the weights it was seen with.
 
@@ -127,9 +120,9 @@ class Classifier:
         NotFiniteError
             Naming the first parameter.
         """
-        versions = _versions(known or parts(self.module))
-        if versions == self._checked:
-            return
+        parts, versions = self._current()
+        if self._checked == (parts, versions):
+            return parts
         damaged = [name for name, t in self.module.named_parameters() if not bool(t.isfinite().all())]
         # A buffer may hold minus infinity by right: it can be an attention mask.
         damaged += [name for name, t in self.module.named_buffers() if bool((t.isnan() | (t == torch.inf)).any())]
@@ -137,44 +130,25 @@ class Classifier:
             raise NotFiniteError(
                 f"{self.name}: parameter {damaged[0]!r} holds NaN or infinity, load the weights anew"
             )
-        self._checked = versions
+        self._checked = parts, versions
         self.catalogues.clear()
         self.plans.clear()
+        self.channels_last.clear()
+        return parts
+
+    def _current(self) -> tuple[Parts, Versions]:
+        """Return the model's parts, looked up anew only where one was exchanged, and their versions."""
+        if not self._parts.stand():
+            self._parts = Parts.of(self.module)
+        return self._parts, self._parts.versions()
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of architecture and weights, in hex; made anew only when a parameter's version changes."""
-        versions = _versions(parts(self.module))
-        if self._fingerprint is None or self._fingerprint[0] != versions:
-            self._fingerprint = versions, _sha256(self.module)
-        return self._fingerprint[1]
-
-
-def parts(module: nn.Module) -> Parts:
-    """Return a module's parts in one walk; every session makes it, so that it is a plain loop."""
-    found: list[nn.Module] = []
-    seen: set[int] = set()
-    tensors: list[Tensor | None] = []
-    stack: list[nn.Module | None] = [module]
-    while stack:
-        layer = stack.pop()
-        if layer is None or id(layer) in seen:
-            continue
-        seen.add(id(layer))
-        found.append(layer)
-        tensors += layer._parameters.values()
-        tensors += layer._buffers.values()
-        stack += layer._modules.values()
-    return Parts(found, [t for t in tensors if t is not None])
-
-
-def _versions(known: Parts) -> _Versions:
-    """Return what changes with a module or tensor, changed or exchanged; inference tensors count no versions."""
-    try:
-        versions = [t._version for t in known.tensors]
-    except RuntimeError:
-        versions = [0 if t.is_inference() else t._version for t in known.tensors]
-    return list(map(id, known.modules)), [t.data_ptr() for t in known.tensors], versions
+        parts, versions = self._current()
+        if self._fingerprint is None or self._fingerprint[:2] != (parts, versions):
+            self._fingerprint = parts, versions, _sha256(self.module)
+        return self._fingerprint[2]
 
 
 def _preprocessing(preprocess: Preprocessing | Callable[..., Any]) -> Preprocessing:

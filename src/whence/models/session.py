@@ -1,21 +1,21 @@
 """One guarded use of a model: lock, eval and restore, random state, counted passes, chunks, finite checks."""
 
-import copy
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from whence.errors import ModelError, NotFiniteError
 from whence.models import targets
-from whence.models.classifier import Classifier, parts
+from whence.models.classifier import Classifier
+from whence.models.guard import guarded
 from whence.models.layers import Catalogue, Layout, layout_of, survey
+from whence.models.order import takes_channels_last
 from whence.models.outputs import logits_of
 from whence.models.replay import Replay
 from whence.models.taps import recorded, replaced
@@ -23,12 +23,10 @@ from whence.models.targets import TargetSpec
 from whence.pictures.preprocess import PixelRange
 from whence.results import Passes, Score
 
-# One lock a module, shared by all classifiers around it.
-_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-_LOCKS_GUARD = threading.Lock()
-
-# The largest chunk: 32 colour pictures of 224 pixels, or as many values of another size.
-_CHUNK_VALUES = 32 * 3 * 224 * 224
+# The largest chunk: so many colour pictures of 224 pixels, or as many values of another size. On a CPU more are slower:
+# memory for activations of that size is given back to the system and asked for again at every layer.
+_CHUNK_VALUES = 8 * 3 * 224 * 224
+_CHUNK_VALUES_GPU = 64 * 3 * 224 * 224
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Recording:
 
 def chunk_size(x: Float[Tensor, "b *shape"]) -> int:
     """Return how many pictures of a batch go through the model at once."""
-    return max(1, _CHUNK_VALUES // max(1, x[0].numel()))
+    return max(1, (_CHUNK_VALUES_GPU if x.is_cuda else _CHUNK_VALUES) // max(1, prod(x.shape[1:])))
 
 
 def move(classifier: Classifier, x: Float[Tensor, "b *shape"]) -> Float[Tensor, "b *shape"]:
@@ -68,6 +66,14 @@ class Session:
     def pixels(self) -> PixelRange | None:
         """What black and white become in the model's input, None where that is not known."""
         return self.classifier.pixels
+
+    def arranged(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return a batch in the memory order in which the model runs fastest; found out once per input size."""
+        shape, known = tuple(x.shape[1:]), self.classifier.channels_last
+        if shape not in known:
+            with torch.random.fork_rng([x.device] if x.is_cuda else []):
+                known[shape] = takes_channels_last(self.module, x, self._forward)
+        return x.contiguous(memory_format=torch.channels_last) if known[shape] else x
 
     def run(self, x: Float[Tensor, "b *shape"]) -> Any:  # noqa: ANN401  (modules return anything)
         """Return what the model returns for a batch, in one counted forward pass."""
@@ -263,74 +269,6 @@ class Session:
         raise NotFiniteError(f"{picture}: {what} holds NaN or infinity")
 
 
-def _exact(device: str) -> AbstractContextManager[object]:
-    """Return what keeps an autocast of the user's away: a classifier's precision is its own."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-
-def _lock(module: nn.Module) -> threading.RLock:
-    with _LOCKS_GUARD:
-        return _LOCKS.setdefault(module, threading.RLock())
-
-
-@contextmanager
-def _eval_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Clear the training flag of every module, and set it again where it was set."""
-    training = [layer for layer in modules if layer.training]
-    for layer in training:
-        layer.training = False
-    try:
-        yield
-    finally:
-        for layer in training:
-            layer.training = True
-
-
-@dataclass
-class _Borrowed:
-    """The user's generators' states while sessions run: the first one saves them, the last one gives them back."""
-
-    users: int = 0
-    states: dict[Generator, Tensor] = field(default_factory=dict)
-
-
-_BORROWED = _Borrowed()
-
-
-def _generators(like: Tensor) -> list[Generator]:
-    cuda = [torch.cuda.default_generators[like.device.index]] if like.is_cuda else []
-    return [torch.default_generator, *cuda]
-
-
-@contextmanager
-def _random_state(like: Tensor, seed: int) -> Iterator[None]:
-    """Give a model that draws numbers the same ones each time, and the user's generators back untouched.
-
-    Generators belong to the whole process. A model that draws numbers while another one is explained in a second
-    thread shares them with it.
-    """
-    generators = _generators(like)
-    with _LOCKS_GUARD:
-        _BORROWED.users += 1
-        for generator in generators:
-            _BORROWED.states.setdefault(generator, generator.get_state())
-            generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        with _LOCKS_GUARD:
-            _BORROWED.users -= 1
-            if _BORROWED.users == 0:
-                for generator, state in _BORROWED.states.items():
-                    generator.set_state(state)
-                _BORROWED.states.clear()
-
-
-def _usable(module: nn.Module, tensors: Sequence[Tensor]) -> nn.Module:
-    """Return the module, or a copy where its weights were made in inference mode and can record no gradient."""
-    return copy.deepcopy(module) if any(t.is_inference() for t in tensors) else module
-
-
 @contextmanager
 def opened(
     classifier: Classifier, *, names: Sequence[str] = (), seed: int = 0, sharing: bool = False
@@ -342,15 +280,5 @@ def opened(
     NotFiniteError
         A parameter has changed and holds NaN or infinity.
     """
-    like = classifier.like
-    with ExitStack() as stack:
-        stack.enter_context(_lock(classifier.module))
-        known = parts(classifier.module)
-        classifier.check_weights(known)
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(_exact(like.device.type))
-        module = _usable(classifier.module, known.tensors)
-        stack.enter_context(_eval_mode(known.modules if module is classifier.module else parts(module).modules))
-        stack.enter_context(_random_state(like, seed))
+    with guarded(classifier, seed) as module:
         yield Session(classifier, module, names, sharing)
