@@ -9,9 +9,13 @@ import pytest
 import torch
 
 import whence
+from small_nets import tiny_options
+from whence.errors import UnsupportedError
 from whence.registry import METHODS
 from whence.results import Passes
 
+# These skip channels that are dead for a picture, or refine until a map stands still.
+DEPENDS_ON_THE_PICTURE = {"ablation-cam", "score-cam", "integrated-gradients"}
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -22,10 +26,22 @@ def model():
 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_the_plan_of_cost_is_what_is_counted(method, model):
+    """What depends on the picture may be less: a channel that is dead for it is not run."""
     facts = METHODS.facts(method)
     x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    one = facts.cost(facts.checked({}), model)
-    assert whence.attribute(model, x, method).passes == Passes(3 * one.forward, 3 * one.backward, 3 * one.partial)
+    options = tiny_options(facts)
+    plan = facts.cost(facts.checked(options), model)
+    try:
+        taken = whence.attribute(model, x, method, **options).passes
+    except UnsupportedError:
+        pytest.skip("not for the bundled model")
+    three = Passes(3 * plan.forward, 3 * plan.backward, 3 * plan.partial)
+    if method in DEPENDS_ON_THE_PICTURE:
+        assert taken.forward <= three.forward
+        assert taken.backward <= three.backward
+        assert 0.1 * three.partial <= taken.partial <= three.partial
+    else:
+        assert taken == three
 
 
 @pytest.mark.parametrize("method", METHODS.names())

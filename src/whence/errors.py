@@ -36,6 +36,10 @@ class LayerError(WhenceError):
     """A layer does not exist, never ran, or has no map."""
 
 
+class UnsupportedError(WhenceError):
+    """A method cannot explain this model; another one can."""
+
+
 class TargetError(WhenceError):
     """The number to be explained cannot be found: a class out of range, an unknown or ambiguous label."""
 

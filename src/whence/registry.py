@@ -9,8 +9,8 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
@@ -164,6 +164,40 @@ class MethodFacts(Facts):
     class_agnostic: bool = False
 
 
+@dataclass(frozen=True)
+class CombinatorFacts(Facts):
+    """Facts of what runs another method several times over and combines the answers.
+
+    Its function takes the other method, ``inner(model, x, target) -> Answer``, before ``model``, ``x`` and
+    ``target``. ``cost(options, passes)`` says how many passes it makes of those of one run.
+    """
+
+    cost: Callable[[Mapping[str, object], Passes], Passes]
+
+    def over(self, inner: MethodFacts) -> MethodFacts:
+        """Return the combination's facts: the options of both; one that both have goes to both."""
+
+        def function(model: Any, x: Any, target: Any, **options: Any) -> Any:  # noqa: ANN401
+            for_inner = {name: options[name] for name in inner.options}
+            own = {name: options[name] for name in self.options}
+            return self.function(partial(inner.function, **for_inner), model, x, target, **own)
+
+        def cost(options: Mapping[str, object], model: Any) -> Passes:  # noqa: ANN401
+            return self.cost(options, inner.cost({name: options[name] for name in inner.options}, model))
+
+        function.__doc__ = self.function.__doc__
+        made = replace(
+            inner,
+            name=f"{self.name}.{inner.name}",
+            function=function,
+            title=f"{self.title} of {inner.title}",
+            cost=cost,
+        )
+        # What cached_property would read off the signature.
+        vars(made)["options"] = {**inner.options, **self.options}
+        return made
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T", bound=Facts)
 
@@ -171,10 +205,13 @@ T = TypeVar("T", bound=Facts)
 class Registry(Generic[T]):
     """Everything of one kind, found in a package's modules and in the entry point group of the same name."""
 
-    def __init__(self, kind: str, package: str, facts: type[T]) -> None:
+    def __init__(
+        self, kind: str, package: str, facts: type[T], derived: Callable[[str, "Registry[T]"], T] | None = None
+    ) -> None:
         self.kind = kind
         self.package = package
         self._facts = facts
+        self._derived = derived
         self._entries: dict[str, T] = {}
         self._discovered = False
         self._lock = threading.RLock()
@@ -204,6 +241,8 @@ class Registry(Generic[T]):
             There is none of that name.
         """
         self._discover()
+        if self._derived and "." in name:
+            return self._derived(name, self)
         if name not in self._entries:
             raise UnknownNameError(f"there is no {self.kind} {name!r}: {nearest(name, self._entries)}")
         return self._entries[name]
@@ -223,5 +262,13 @@ class Registry(Generic[T]):
                     warnings.warn(f"{self.kind} {entry.name!r} of {entry.value!r} is left out: {error}", stacklevel=2)
 
 
-METHODS = Registry("method", "whence.methods", MethodFacts)
+def _combined(name: str, methods: Registry[MethodFacts]) -> MethodFacts:
+    """Return the facts of ``COMBINATOR.METHOD``, which may be a combination itself."""
+    outer, _, inner = name.partition(".")
+    return COMBINATORS.facts(outer).over(methods.facts(inner))
+
+
+COMBINATORS = Registry("combinator", "whence.methods.combinators", CombinatorFacts)
+combinator = COMBINATORS.register
+METHODS = Registry("method", "whence.methods", MethodFacts, _combined)
 method = METHODS.register

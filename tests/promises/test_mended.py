@@ -132,7 +132,8 @@ def test_a_wrong_target_is_told_at_once(model):
             list(outcomes(Job(counted, [MethodRequest("gradient", {})], ("lion",)), [PIXELS] * 40))
     finally:
         handle.remove()
-    assert len(passes) <= 2
+    # One to classify, two to find the memory order, one to explain.
+    assert len(passes) <= 4
 
 
 def test_threads_discover_the_methods_together():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from whence.methods.weighed import weighed
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
 from whence.registry import method
@@ -34,14 +35,9 @@ def grad_cam(
     Selvaraju et al. 2017, equations 1 and 2. The map keeps its sign unless ``relu`` cuts it to its positive part as
     the paper does. With several layers, ``values`` is the map of the one that runs last.
     """
-    recording = model.record(x, model.layers(layer, x))
-    score = model.score(recording.output, target)
-    gradients = model.gradients(score.value, recording)
-    maps: dict[str, Tensor] = {}
-    for (name, activation), gradient in zip(recording.activations.items(), gradients, strict=True):
-        layout = model.layout(name, activation, x)
-        a, g = layout.to_maps(activation.detach()), layout.to_maps(gradient)
-        alpha = g.mean((2, 3))  # equation 1
-        cam = (alpha[:, :, None, None] * a).sum(1, keepdim=True)  # equation 2
-        maps[name] = cam.clamp(min=0) if relu else cam
-    return Answer(maps[name], score, layer=name, layers=maps if len(maps) > 1 else {}, weights=alpha, activation=a)
+    score, taps = model.tap(x, layer, target)
+
+    def alpha(a: Float[Tensor, "b k h w"], g: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:
+        return g.mean((2, 3))  # equation 1
+
+    return weighed(score, taps, alpha, relu=relu)  # equation 2

@@ -27,7 +27,5 @@ def gradient(model: Session, x: Float[Tensor, "b *shape"], target: Sequence[Targ
     Simonyan, Vedaldi, Zisserman 2014, section 3: w = dS/dI, and the map is the maximum of |w| over the channels.
     Where the score is saturated the gradient is small however much the place matters.
     """
-    recording = model.record(x)
-    score = model.score(recording.output, target)
-    (w,) = model.gradients(score.value, recording)
+    score, w = model.slope(x, target)
     return Answer(w, score)

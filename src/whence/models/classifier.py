@@ -19,6 +19,7 @@ from whence.pictures.preprocess import PixelRange, Preprocessing
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
+
 class Classifier:
     """Any module that classifies pictures, with what whence must know of it.
 

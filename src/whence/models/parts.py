@@ -1,4 +1,4 @@
-"""All modules and tensors of a model, and whether they are what they were; every session asks, so that it is quick."""
+"""All modules and tensors of a model, and whether they are what they were; quick, for every session asks."""
 
 from dataclasses import dataclass
 from itertools import chain

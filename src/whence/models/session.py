@@ -1,10 +1,10 @@
 """One guarded use of a model: lock, eval and restore, random state, counted passes, chunks, finite checks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,8 +23,8 @@ from whence.models.targets import TargetSpec
 from whence.pictures.preprocess import PixelRange
 from whence.results import Passes, Score
 
-# The largest chunk: so many colour pictures of 224 pixels, or as many values of another size. On a CPU more are slower:
-# memory for activations of that size is given back to the system and asked for again at every layer.
+# The largest chunk: so many colour pictures of 224 pixels, or as many values of another size. On a CPU more are
+# slower: memory for activations of that size is given back to the system and asked for again at every layer.
 _CHUNK_VALUES = 8 * 3 * 224 * 224
 _CHUNK_VALUES_GPU = 64 * 3 * 224 * 224
 
@@ -37,6 +37,13 @@ class Recording:
     batch: Tensor
     activations: dict[str, Tensor] = field(default_factory=dict)
     input: Tensor | None = None
+
+
+class Tapped(NamedTuple):
+    """What a layer returned, as maps [B, K, h, w], and the gradient of the score with respect to it."""
+
+    activation: Float[Tensor, "b k h w"]
+    gradient: Float[Tensor, "b k h w"]
 
 
 def chunk_size(x: Float[Tensor, "b *shape"]) -> int:
@@ -151,8 +158,10 @@ class Session:
             )
         return logits
 
-    def score(self, output: Any, target: Sequence[TargetSpec]) -> Score:  # noqa: ANN401
+    def score(self, output: Any, target: Sequence[TargetSpec], rows: Int[Tensor, " n"] | None = None) -> Score:  # noqa: ANN401
         """Return the number that each picture's target names.
+
+        Where the batch holds changed pictures, ``rows`` says which picture each was made of.
 
         Raises
         ------
@@ -161,11 +170,59 @@ class Session:
         """
         with torch.enable_grad():
             score = targets.scores(output, self.logits, target, self.scale)
-        self.finite(score.value, "the score")
+        self.finite(score.value, "the score", rows)
         self._asked = target
         return score
 
-    def gradients(self, score: Float[Tensor, " b"], recording: Recording) -> tuple[Tensor, ...]:
+    def fixed(self, output: Any, target: Sequence[TargetSpec]) -> list[TargetSpec]:  # noqa: ANN401
+        """Return each picture's target with its classes settled by what the model returned for the whole picture."""
+        return targets.fixed(output, self.logits, target, self.scale)
+
+    def scores(
+        self,
+        make: Callable[[Int[Tensor, " n"]], Tensor],
+        rows: Int[Tensor, " n"],
+        target: Sequence[TargetSpec],
+        batch: int,
+        replay: Replay | None = None,
+    ) -> Float[Tensor, " n"]:
+        """Return the scores of many changed pictures, ``batch`` at a time, without gradients.
+
+        ``make`` returns those with the given numbers, the i-th of which is made of picture ``rows[i]``: inputs, or,
+        with a ``replay``, activations of its layer. ``target`` holds one settled target a picture.
+        """
+        found = []
+        for numbers in torch.split(torch.arange(len(rows)), batch):
+            mine = rows[numbers]
+            made = make(numbers)
+            output = self.run(made) if replay is None else self.replayed(replay, made, mine)
+            found.append(self.score(output, [target[row] for row in mine.tolist()], mine).value)
+        return torch.cat(found)
+
+    def slope(
+        self, x: Float[Tensor, "n *shape"], target: Sequence[TargetSpec], rows: Int[Tensor, " n"] | None = None
+    ) -> tuple[Score, Float[Tensor, "n *shape"]]:
+        """Return the score and its gradient with respect to the input; ``rows`` as for ``score``."""
+        recording = self.record(x)
+        score = self.score(recording.output, target, rows)
+        (gradient,) = self.gradients(score.value, recording, rows)
+        return score, gradient
+
+    def tap(
+        self, x: Float[Tensor, "b c h w"], layer: str | Sequence[str] | None, target: Sequence[TargetSpec]
+    ) -> tuple[Score, dict[str, Tapped]]:
+        """Return the score, and activation and gradient of the layers asked for, in the order in which they run."""
+        recording = self.record(x, self.layers(layer, x))
+        score = self.score(recording.output, target)
+        found: dict[str, Tapped] = {}
+        for (name, a), g in zip(recording.activations.items(), self.gradients(score.value, recording), strict=True):
+            layout = self.layout(name, a, x)
+            found[name] = Tapped(layout.to_maps(a.detach()), layout.to_maps(g))
+        return score, found
+
+    def gradients(
+        self, score: Float[Tensor, " b"], recording: Recording, rows: Int[Tensor, " b"] | None = None
+    ) -> tuple[Tensor, ...]:
         """Return d score / d tensor for each tensor recorded; zeros where the score does not depend on it.
 
         The rows of a batch are independent, so that the sum's gradient holds every picture's own.
@@ -192,7 +249,7 @@ class Session:
             if g is None:
                 self._refuse_cut(score, recording, name)
             else:
-                self.finite(g, f"the gradient at {name!r}")
+                self.finite(g, f"the gradient at {name!r}", rows)
         return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors, strict=True))
 
     def _refuse_cut(self, score: Tensor, recording: Recording, name: str) -> None:
@@ -251,8 +308,8 @@ class Session:
         self.passes += Passes(forward=len(rows)) if replay.plan.reason else Passes(partial=len(rows))
         return output
 
-    def finite(self, tensor: Float[Tensor, "b *rest"], what: str) -> None:
-        """Refuse NaN and infinity.
+    def finite(self, tensor: Float[Tensor, "b *rest"], what: str, of: Int[Tensor, " b"] | None = None) -> None:
+        """Refuse NaN and infinity; ``of`` says of which picture each row is, where it is not its own.
 
         Raises
         ------
@@ -265,7 +322,8 @@ class Session:
         rows: Bool[Tensor, " b"] = ~tensor.isfinite().reshape(len(tensor), -1).all(1)
         first = int(rows.nonzero()[0])
         # A layer of another layout holds no batch on its first axis.
-        picture = self.names[first] if len(rows) == len(self.names) else "the batch"
+        whose = range(len(rows)) if of is None and len(rows) == len(self.names) else [] if of is None else of.tolist()
+        picture = self.names[whose[first]] if self.names and whose else "the batch"
         raise NotFiniteError(f"{picture}: {what} holds NaN or infinity")
 
 

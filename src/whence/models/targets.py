@@ -15,12 +15,21 @@ from whence.errors import TargetError, nearest
 from whence.results import Score
 
 Activation = Literal["softmax", "sigmoid"]
-TargetSpec = None | int | str | Callable[[Any], Tensor]
-"""What a user may ask for one picture."""
+Measure = Literal["logit", "probability", "log-probability", "contrast"]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A target whose classes are settled: they stay the same however the picture is changed."""
+
+    measure: Measure
+    classes: tuple[int, ...]
+
+
+TargetSpec = None | int | str | Fixed | Callable[[Any], Tensor]
+"""What a user may ask for one picture; ``Fixed`` is what a method makes of it."""
 Targets = TargetSpec | np.generic | np.ndarray[Any, np.dtype[Any]] | Tensor | list[Any]
 """One for all pictures, or a list or array with one a picture; numbers may be numpy's or torch's."""
-
-_SCALED = ("probability", "log-probability")
 
 
 @dataclass(frozen=True)
@@ -95,26 +104,52 @@ def score(output: Any, logits: Callable[[Any], Tensor], target: TargetSpec, scal
     """
     if callable(target):
         return _called(output, target)
-    table = logits(output)
-    kind, _, rest = target.partition(":") if isinstance(target, str) else ("", "", "")
-    if kind in _SCALED and isinstance(target, str) and not _is_label(target, scale):
-        index = _classes(table, rest.strip(), scale)
-        scaled = scale.log_probabilities(table) if kind.startswith("log") else scale.probabilities(table)
-        return Score(_column(scaled, index), index)
-    pair = _contrast(target, scale) if isinstance(target, str) else None
-    if pair:
-        first, second = (_classes(table, name, scale) for name in pair)
-        return Score(_column(table, first) - _column(table, second), first)
-    index = _classes(table, target, scale)
-    return Score(_column(table, index), index)
+    return _measured(logits(output), *_read(target, scale), scale)
+
+
+def _read(target: int | str | Fixed | None, scale: Scale) -> tuple[Measure, Sequence[int | str | None]]:
+    """Return what is measured, and of which classes."""
+    if isinstance(target, Fixed):
+        return target.measure, target.classes
+    if not isinstance(target, str) or _is_label(target, scale):
+        return "logit", (target,)
+    kind, _, rest = target.partition(":")
+    if kind in ("probability", "log-probability"):
+        return ("probability" if kind == "probability" else "log-probability"), (rest.strip(),)
+    pair = _contrast(target, scale)
+    return ("contrast", pair) if pair else ("logit", (target,))
+
+
+def _measured(
+    logits: Float[Tensor, "b k"], measure: Measure, names: Sequence[int | str | None], scale: Scale
+) -> Score:
+    index, *other = (_classes(logits, name, scale) for name in names)
+    if measure == "probability":
+        return Score(_column(scale.probabilities(logits), index), index)
+    if measure == "log-probability":
+        return Score(_column(scale.log_probabilities(logits), index), index)
+    value = _column(logits, index)
+    return Score(value - _column(logits, other[0]) if other else value, index)
+
+
+def fixed(
+    output: Any, logits: Callable[[Any], Tensor], targets: Sequence[TargetSpec], scale: Scale
+) -> list[TargetSpec]:  # noqa: ANN401
+    """Return each picture's target with the classes that it names for this output."""
+
+    def settled(target: TargetSpec, row: int) -> TargetSpec:
+        if callable(target):
+            return target
+        measure, names = _read(target, scale)
+        table = logits(output)[row : row + 1]
+        return Fixed(measure, tuple(int(_classes(table, name, scale)[0]) for name in names))
+
+    return [settled(target, row) for row, target in enumerate(targets)]
 
 
 def plain(target: TargetSpec, scale: Scale) -> bool:
     """Return whether a target is a class itself, whose logit is explained, and no number made of several."""
-    if not isinstance(target, str):
-        return not callable(target)
-    scaled = target.partition(":")[0] in _SCALED and not _is_label(target, scale)
-    return not scaled and _contrast(target, scale) is None
+    return not callable(target) and _read(target, scale)[0] == "logit"
 
 
 def _is_label(text: str, scale: Scale) -> bool:
@@ -187,7 +222,7 @@ def scores(output: Any, logits: Callable[[Any], Tensor], targets: Sequence[Targe
         A target names no class, or a callable did not return one number a picture.
     """
     # By type too, for True equals 1; a callable need not be hashable.
-    keys = [(type(t), t) if isinstance(t, None | int | str) else id(t) for t in targets]
+    keys = [(type(t), t) if isinstance(t, None | int | str | Fixed) else id(t) for t in targets]
     answers = {key: score(output, logits, t, scale) for key, t in dict(zip(keys, targets, strict=True)).items()}
     for answer in answers.values():
         if len(answer.value) != len(targets):
