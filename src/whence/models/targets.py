@@ -133,8 +133,11 @@ def _measured(
 
 
 def fixed(
-    output: Any, logits: Callable[[Any], Tensor], targets: Sequence[TargetSpec], scale: Scale
-) -> list[TargetSpec]:  # noqa: ANN401
+    output: Any,  # noqa: ANN401
+    logits: Callable[[Any], Tensor],
+    targets: Sequence[TargetSpec],
+    scale: Scale,
+) -> list[TargetSpec]:
     """Return each picture's target with the classes that it names for this output."""
 
     def settled(target: TargetSpec, row: int) -> TargetSpec:
