@@ -61,9 +61,8 @@ def main() -> None:
     first = whence.explain(model, paths, "grad-cam")
     before = mean(e.probability for e in first)
     print(f"{model.name}, the first {len(paths)} photos, each one's top class (mean probability {before:.3f});")
-    print(
-        f"probability after removing and after keeping {SHARE:.1%} of the area; passes forward / backward / partial.\n"
-    )
+    print(f"probability after removing and after keeping {SHARE:.1%} of the area;")
+    print("passes forward / backward / partial.\n")
     print("| method | removed | kept | seconds | passes |")
     print("|---|---|---|---|---|")
     refused = []

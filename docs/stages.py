@@ -66,9 +66,8 @@ def main() -> None:
     for stage, layer in enumerate(MOBILENET):
         found = [e[stage].evidence for e in explained]
         height, width = explained[0][stage].map.shape
-        print(
-            f"| {layer} | {height} x {width} | {mean(e.removed for e in found):.3f} | {mean(e.kept for e in found):.3f} |"
-        )
+        removed, kept = mean(e.removed for e in found), mean(e.kept for e in found)
+        print(f"| {layer} | {height} x {width} | {removed:.3f} | {kept:.3f} |")
 
 
 if __name__ == "__main__":
