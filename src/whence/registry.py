@@ -42,6 +42,12 @@ class Option:
             return bool in self.types
         return isinstance(value, self.types) or (isinstance(value, int) and float in self.types)
 
+    def settled(self, value: object) -> object:
+        """Return a list as a tuple, and one value as a tuple of one where the default is a tuple."""
+        if isinstance(value, list):
+            return tuple(value)
+        return (value,) if isinstance(self.default, tuple) and not isinstance(value, tuple) else value
+
     def read(self, text: str) -> object:
         """Return the value that a text on the command line means; ``+`` joins a list.
 
@@ -142,8 +148,7 @@ class Facts:
                 raise OptionError(f"{self.name} has no option {name!r}: {nearest(name, self.options)}")
             if not self.options[name].accepts(value):
                 raise OptionError(f"{self.name}: {name}={value!r}, expected {self.options[name].expected}")
-        values = {name: options.get(name, option.default) for name, option in self.options.items()}
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return {name: option.settled(options.get(name, option.default)) for name, option in self.options.items()}
 
 
 @dataclass(frozen=True)
@@ -169,21 +174,44 @@ class CombinatorFacts(Facts):
     """Facts of what runs another method several times over and combines the answers.
 
     Its function takes the other method, ``inner(model, x, target) -> Answer``, before ``model``, ``x`` and
-    ``target``. ``cost(options, passes)`` says how many passes it makes of those of one run.
+    ``target``. ``cost(options, passes)`` says how many passes it makes of those of one run. ``sets`` names the option
+    of the other method that it fills in itself, by ``inner(model, x, target, **{sets: value})``.
     """
 
     cost: Callable[[Mapping[str, object], Passes], Passes]
+    sets: str | None = None
 
     def over(self, inner: MethodFacts) -> MethodFacts:
-        """Return the combination's facts: the options of both; one that both have goes to both."""
+        """Return the combination's facts: its options are those of both.
+
+        ``seed`` goes to both. Any other name that both have is the combinator's, and the inner method's own stands
+        behind its name: ``grad-cam.samples``.
+
+        Raises
+        ------
+        OptionError
+            The inner method has no option that the combinator could set.
+        """
+        if self.sets and self.sets not in inner.options:
+            having = [name for name in METHODS.names() if self.sets in METHODS.facts(name).options]
+            raise OptionError(
+                f"{self.name}.{inner.name}: {inner.name} has no option {self.sets!r}, which {self.name} sets; "
+                f"methods that have it: {', '.join(having) or 'none'}"
+            )
+        outer = {name for name in self.options if name != "seed"}
+        # How each of the inner method's options is called in the combination.
+        called = {n: f"{inner.name}.{n}" if n in outer else n for n in inner.options if n != self.sets}
+
+        def for_inner(options: Mapping[str, object]) -> dict[str, object]:
+            return {name: options[key] for name, key in called.items()}
 
         def function(model: Any, x: Any, target: Any, **options: Any) -> Any:  # noqa: ANN401
-            for_inner = {name: options[name] for name in inner.options}
             own = {name: options[name] for name in self.options}
-            return self.function(partial(inner.function, **for_inner), model, x, target, **own)
+            return self.function(partial(inner.function, **for_inner(options)), model, x, target, **own)
 
         def cost(options: Mapping[str, object], model: Any) -> Passes:  # noqa: ANN401
-            return self.cost(options, inner.cost({name: options[name] for name in inner.options}, model))
+            default = {} if self.sets is None else {self.sets: inner.options[self.sets].default}
+            return self.cost(options, inner.cost({**default, **for_inner(options)}, model))
 
         function.__doc__ = self.function.__doc__
         made = replace(
@@ -194,7 +222,8 @@ class CombinatorFacts(Facts):
             cost=cost,
         )
         # What cached_property would read off the signature.
-        vars(made)["options"] = {**inner.options, **self.options}
+        inners = {key: replace(inner.options[name], name=key) for name, key in called.items()}
+        vars(made)["options"] = {**inners, **self.options}
         return made
 
 

@@ -11,7 +11,7 @@ from whence.errors import OptionError
 
 def methods(json: Json = False, debug: Debug = False) -> None:
     """List the methods with their facts and options."""
-    from whence.registry import METHODS
+    from whence.registry import COMBINATORS, METHODS
 
     known = [METHODS.facts(name) for name in METHODS.names()]
     if json:
@@ -45,6 +45,8 @@ def methods(json: Json = False, debug: Debug = False) -> None:
         for m in known
     ]
     console.table(("name", "family", "needs", "paper", "options", "what it shows"), rows)
+    combinators = ", ".join(COMBINATORS.names())
+    console.say(f"Before a method may stand a combinator ({combinators}): noise.grad-cam:samples=20,sigma=0.1")
 
 
 def layers(
