@@ -8,22 +8,31 @@ from torch import Tensor
 from whence.models.session import Tapped
 from whence.results import Answer, Score
 
+Weigh = Callable[[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]], Float[Tensor, "b k *_"]]
 
-def weighed(
+
+def weighed(score: Score, taps: Mapping[str, Tapped], weigh: Weigh, *, relu: bool) -> Answer:
+    """Return the sum of each layer's channels, weighed by ``weigh(activation, gradient)``, as ``summed`` does."""
+    return summed(score, {name: (weigh(a, g), a) for name, (a, g) in taps.items()}, relu=relu)
+
+
+def summed(
     score: Score,
-    taps: Mapping[str, Tapped],
-    weigh: Callable[[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]], Float[Tensor, "b k"]],
+    terms: Mapping[str, tuple[Float[Tensor, "b k *_"], Float[Tensor, "b k h w"]]],
     *,
     relu: bool,
 ) -> Answer:
-    """Return the sum of each layer's channels, weighed by ``weigh(activation, gradient)``.
+    """Return the sum over each layer's channels of weights and maps.
 
-    ``relu`` keeps the positive part alone. ``values`` is the map of the layer that runs last.
+    The weights are [B, K], or [B, K, h, w] where every place has its own. ``relu`` keeps the positive part alone.
+    ``values`` is the map of the layer that runs last.
     """
     maps: dict[str, Tensor] = {}
-    for name, (a, g) in taps.items():
-        weights = weigh(a, g)
-        cam = (weights[:, :, None, None] * a).sum(1, keepdim=True)
+    for name, (weights, a) in terms.items():
+        each = weights[:, :, None, None] if weights.ndim == 2 else weights
+        cam = (each * a).sum(1, keepdim=True)
         maps[name] = cam.clamp(min=0) if relu else cam
     layers = maps if len(maps) > 1 else {}
+    if weights.ndim > 2:
+        return Answer(maps[name], score, layer=name, layers=layers)
     return Answer(maps[name], score, layer=name, layers=layers, weights=weights, activation=a)
