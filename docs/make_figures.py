@@ -6,17 +6,21 @@ not, and only where $WHENCE_PHOTOS and $WHENCE_MODELS are set.
 
 import os
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+import saturation
 import whence
 from whence.creatures import draw
 from whence.models.classifier import Classifier
 from whence.pictures.baselines import BASELINES, make_baseline
 from whence.pictures.preprocess import as_seen
 from whence.pictures.read import PictureSource, read
+from whence.reports.figures import figures
+from whence.reports.look import Look, Mode, looked
 
 FIGURES = Path(__file__).parent / "figures"
 SIDE, GAP, LINE = 200, 10, 24
@@ -42,6 +46,14 @@ def baselines(model: Classifier, picture: PictureSource) -> Image.Image:
     return strip(shown)
 
 
+def looks(model: Classifier, picture: PictureSource) -> Image.Image:
+    """Return one map in every mode, and, where a mode takes it, with its sign."""
+    contents = whence.explain(model, picture, "grad-cam")._contents()
+    asked = [(mode, Look(mode)) for mode in get_args(Mode)] + [("heat-map, all", Look("heat-map", "all"))]
+    shown = [(name, next(figures(looked(contents, look)))) for name, look in asked]
+    return strip([(name, of.explanations[0].laid.drawn()) for name, of in shown if of is not None])
+
+
 def save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, optimize=True)
@@ -56,6 +68,8 @@ def main() -> None:
     species = [(model.labels[label], draw(0, label, occluders=False).pixels) for label in range(9)]
     save(strip(species), FIGURES / "creatures.png")
     save(baselines(model, draw(3).pixels), FIGURES / "baselines.png")
+    save(saturation.figure(), FIGURES / "saturation.png")
+    save(looks(model, draw(3).pixels), FIGURES / "looks.png")
     if {"WHENCE_PHOTOS", "WHENCE_MODELS"} <= set(os.environ):
         photo = Path(os.environ["WHENCE_PHOTOS"]) / "school_bus.jpg"
         real = whence.load_model(Path(os.environ["WHENCE_MODELS"]) / "mobilenetv2")

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from whence import methods, metrics
+    from whence import adapters, methods, metrics
     from whence.attribution import attribute
     from whence.explaining import explain
     from whence.explanation import Explanation
@@ -21,9 +21,9 @@ _HOMES = {
     "explain": "whence.explaining",
     "load_model": "whence.models.load",
 }
-_PACKAGES = ("methods", "metrics")
+_PACKAGES = ("adapters", "methods", "metrics")
 
-__all__ = ["Classifier", "Explanation", "attribute", "explain", "load_model", "methods", "metrics"]
+__all__ = ["Classifier", "Explanation", "adapters", "attribute", "explain", "load_model", "methods", "metrics"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (the type checker reads the imports above)

@@ -1,15 +1,16 @@
 """attribute(): preprocessed tensors and a method's name to an Attribution."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whence.errors import PictureError
-from whence.models.classifier import Classifier
+from whence.errors import OptionError, PictureError, UnsupportedError
+from whence.models.classifier import BlackBox, Classifier
 from whence.models.session import Session, chunk_size, move, opened
 from whence.models.targets import Targets, TargetSpec, per_picture
 from whence.registry import METHODS, MethodFacts
@@ -20,7 +21,7 @@ CLASS_AGNOSTIC = "this method gives the same map for every class"
 
 
 def attribute(
-    model: Classifier | nn.Module,
+    model: Classifier | nn.Module | Callable[..., Any],
     x: Float[Tensor, "b c h w"],
     method: str,
     *,
@@ -32,7 +33,7 @@ def attribute(
     Parameters
     ----------
     model
-        A Classifier, or any module that returns logits.
+        A Classifier, or any module or function that returns logits.
     x
         [B, C, H, W], as the model takes it; moved to the model's device and type.
     method
@@ -52,7 +53,7 @@ def attribute(
 
 
 def attribute_all(
-    model: Classifier | nn.Module,
+    model: Classifier | nn.Module | Callable[..., Any],
     x: Float[Tensor, "b c h w"],
     method: str,
     wanted: Sequence[Targets],
@@ -68,6 +69,7 @@ def attribute_all(
     facts = METHODS.facts(method)
     chosen = facts.checked(options)
     classifier = model if isinstance(model, Classifier) else Classifier(model)
+    _check_needs(facts, classifier)
     _check_input(x)
     moved = move(classifier, x)
     names = names or [f"picture {i} of the batch" for i in range(len(x))]
@@ -78,9 +80,30 @@ def attribute_all(
         with opened(classifier, names=names[part], seed=seed, sharing=len(targets) > 1) as session:
             session.finite(moved[part], "the input")
             chunk = session.arranged(moved[part])
+            own = {name: _part(value, part, len(x)) for name, value in chosen.items()}
             for piece, target in zip(pieces, targets, strict=True):
-                piece.append(_attributed(session, facts, chunk, target[part], chosen))
+                piece.append(replace(_attributed(session, facts, chunk, target[part], own), options=chosen))
     return [concatenated(piece) for piece in pieces]
+
+
+def _check_needs(facts: MethodFacts, classifier: Classifier) -> None:
+    if isinstance(classifier.module, BlackBox) and facts.needs != "scores":
+        inside = {"gradients": "gradients", "layer": "a layer", "attention": "attention maps"}[facts.needs]
+        raise UnsupportedError(
+            f"{facts.name} needs {inside} of the model, and {classifier.name} is a function that gives scores alone: "
+            "give the torch.nn.Module itself, or take a method that needs scores alone, such as occlusion or rise"
+        )
+
+
+def _part(value: object, part: slice, count: int) -> object:
+    """Return an option for a slice of the batch: a tensor [B, C, H, W] holds one entry a picture."""
+    if isinstance(value, tuple):
+        return tuple(_part(one, part, count) for one in value)
+    if not isinstance(value, Tensor) or value.ndim != 4 or len(value) == 1:
+        return value
+    if len(value) != count:
+        raise OptionError(f"an option of shape {list(value.shape)} for {count} pictures: give one entry a picture")
+    return value[part]
 
 
 def _check_input(x: Any) -> None:  # noqa: ANN401  (what a user gives may be anything)

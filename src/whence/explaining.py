@@ -1,7 +1,7 @@
 """explain(): pictures, a model and methods to Explanations."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from whence.asking import MethodRequest, requests
 from whence.attribution import attribute_all
 from whence.errors import (
     LayerError,
@@ -17,22 +18,26 @@ from whence.errors import (
     PictureError,
     TargetError,
     UnknownNameError,
+    UnsupportedError,
     WhenceError,
-    nearest,
 )
-from whence.explanation import ClassProbability, Explanation, Failure, ModelFacts, Outcome, Subject
+from whence.explanation import Explanation, Failure, Outcome
 from whence.metrics.evidence import SHARE, Evidence, evidence
 from whence.models.classifier import Classifier
 from whence.models.session import Session, chunk_size, move, opened
 from whence.models.targets import TargetSpec, plain
+from whence.pictures.baselines import BASELINES
 from whence.pictures.preprocess import Prepared, as_seen
 from whence.pictures.read import Picture, read
 from whence.registry import METHODS
 from whence.reports.figures import LONGEST
 from whence.reports.images import shrunk
 from whence.results import Attribution
+from whence.rows import ClassProbability, LeftOut, ModelFacts, Subject
 
 _TOP = 5
+# The channels kept of a map that weighs some.
+_CHANNELS = 8
 # Pictures of one input size go through a method together, at most this many.
 _TOGETHER = 16
 
@@ -40,63 +45,12 @@ Targets = Sequence[TargetSpec | list[TargetSpec]]
 
 
 @dataclass(frozen=True)
-class MethodRequest:
-    """A method with the options that a user gave."""
-
-    method: str
-    options: Mapping[str, object]
-
-    @classmethod
-    def read(cls, text: str) -> "MethodRequest":
-        """Read ``NAME`` or ``NAME:key=value,...``; ``+`` joins a list inside a value.
-
-        Raises
-        ------
-        UnknownNameError, OptionError
-            There is no such method or option, or a value cannot be read.
-        """
-        name, _, rest = text.partition(":")
-        known = METHODS.facts(name).options
-        options: dict[str, object] = {}
-        for pair in filter(None, rest.split(",")):
-            key, equals, value = pair.partition("=")
-            if not equals:
-                raise OptionError(f"method {text!r}: after the colon stand key=value pairs, joined by commas")
-            if key not in known:
-                raise OptionError(f"{name} has no option {key!r}: {nearest(key, known)}")
-            options[key] = known[key].read(value)
-        return cls(name, options)
-
-    def given(self, more: Mapping[str, object]) -> "MethodRequest":
-        """Return the request with those of the options that its method has and that it does not state itself."""
-        known = METHODS.facts(self.method).options
-        return MethodRequest(self.method, {key: v for key, v in more.items() if key in known} | dict(self.options))
-
-
-def requests(methods: Sequence[str], options: Mapping[str, object], seed: int = 0) -> list[MethodRequest]:
-    """Return the methods asked for; every option goes to the methods that have it, and one must.
-
-    Raises
-    ------
-    UnknownNameError, OptionError
-        There is no such method, no method has an option, or a value is not allowed.
-    """
-    asked = [MethodRequest.read(text) for text in methods]
-    for name in options:
-        if not any(name in METHODS.facts(request.method).options for request in asked):
-            known = {key for request in asked for key in METHODS.facts(request.method).options}
-            raise OptionError(
-                f"no option {name!r} for {' and '.join(r.method for r in asked)}: {nearest(name, known)}"
-            )
-    made = [request.given({**options, "seed": seed}) for request in asked]
-    for request in made:
-        METHODS.facts(request.method).checked(request.options)
-    return made
-
-
-@dataclass(frozen=True)
 class Job:
-    """What is asked of every picture: ``targets`` hold one target for all, or a list with one per picture."""
+    """What is asked of every picture: ``targets`` hold one target for all, or a list with one per picture.
+
+    With ``leave_out``, a method that cannot explain a picture is left out of it where another one can; without, the
+    picture fails.
+    """
 
     classifier: Classifier
     requests: Sequence[MethodRequest]
@@ -105,6 +59,7 @@ class Job:
     truth: str | None = None
     seed: int = 0
     bits: int | None = None
+    leave_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +70,28 @@ class _Ready:
     name: str
     picture: Picture | None
     prepared: Prepared
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Pictures of one size, as the model takes them, with what it says of them."""
+
+    x: Float[Tensor, "b c h w"]
+    items: Sequence[_Ready]
+    model: ModelFacts
+    subjects: Sequence[Subject]
+    probabilities: Float[Tensor, "b k"] | None
+
+    @property
+    def names(self) -> list[str]:
+        """How a user knows the pictures."""
+        return [item.name for item in self.items]
+
+    def alone(self, row: int) -> "_Batch":
+        """Return one of the pictures as a batch of its own."""
+        own = slice(row, row + 1)
+        probabilities = None if self.probabilities is None else self.probabilities[own]
+        return _Batch(self.x[own], self.items[own], self.model, self.subjects[own], probabilities)
 
 
 def _ready(job: Job, number: int, source: Any) -> _Ready:  # noqa: ANN401  (read takes pictures of many kinds)
@@ -179,26 +156,72 @@ def _group(job: Job, items: Sequence[_Ready]) -> list[Outcome]:
 
 
 def _together(job: Job, items: Sequence[_Ready]) -> list[Outcome]:
-    """Explain pictures of one size as one batch."""
+    """Explain pictures of one size as one batch, whose methods share what the model says of it."""
     classifier, names = job.classifier, [item.name for item in items]
     x = move(classifier, torch.stack([item.prepared.input for item in items]))
-    facts = ModelFacts(classifier.name, classifier.spec, classifier.fingerprint, tuple(x.shape[1:]))
     with opened(classifier, names=names, seed=job.seed) as session:
         session.finite(x, "the input")
         x = session.arranged(x)
         probabilities = _probabilities(session, x)
         subjects = [_subject(job, item, row, probabilities) for row, item in enumerate(items)]
-    made: list[list[Explanation]] = [[] for _ in items]
-    for request in job.requests:
-        wanted = [_own(target, items) for target in job.targets]
-        answers = attribute_all(classifier, x, request.method, wanted, request.options, names=names, seed=job.seed)
-        for target, answer in zip(wanted, answers, strict=True):
-            evidences, inputs = _evidence(job, x, answer, target, names)
-            for row, (item, subject, found) in enumerate(zip(items, subjects, evidences, strict=True)):
-                one = _explanation(job, facts, item, subject, target[row], row, answer, found, probabilities)
-                without, alone = (as_seen(seen, classifier.pixels) for seen in inputs[row])
-                made[row].append(replace(one, pictures=(without, alone)))
-    return [(subject, explanations) for subject, explanations in zip(subjects, made, strict=True)]
+    batch = _Batch(x, items, _model(classifier, x), subjects, probabilities)
+    by_method = [(request.method, _answered(job, request, batch)) for request in job.requests]
+    return [
+        _outcome(subject, [(method, answers[row]) for method, answers in by_method])
+        for row, subject in enumerate(subjects)
+    ]
+
+
+def _model(classifier: Classifier, x: Float[Tensor, "b c h w"]) -> ModelFacts:
+    own = str(x.dtype).removeprefix("torch.")
+    return ModelFacts(
+        classifier.name, classifier.spec, classifier.fingerprint, tuple(x.shape[1:]), str(x.device),
+        own if classifier.precision == "float32" else classifier.precision,
+    )  # fmt: skip
+
+
+def _answered(job: Job, request: MethodRequest, batch: _Batch) -> list[list[Explanation] | WhenceError]:
+    """Explain pictures by one method, or, where that fails, each alone; the error where the method is left out."""
+    try:
+        return list(_by_method(job, request, batch))
+    except (TargetError, OptionError, UnknownNameError):
+        raise
+    except WhenceError as error:
+        if not job.leave_out or (isinstance(error, LayerError) and _asked_for(job, request)):
+            raise
+        if len(batch.items) == 1 or isinstance(error, UnsupportedError):
+            return [error for _ in batch.items]
+    return [found for row in range(len(batch.items)) for found in _answered(job, request, batch.alone(row))]
+
+
+def _asked_for(job: Job, request: MethodRequest) -> bool:
+    """Return whether a layer that is none is the user's own mistake, or all that was asked."""
+    return request.options.get("layer") is not None or len(job.requests) == 1
+
+
+def _outcome(subject: Subject, by_method: Sequence[tuple[str, list[Explanation] | WhenceError]]) -> Outcome:
+    """Return a picture's explanations, with the methods left out listed; a failure where none could explain it."""
+    failed = [(method, found) for method, found in by_method if isinstance(found, WhenceError)]
+    if len(failed) == len(by_method):
+        return Failure(subject.name, failed[0][1])
+    subject = replace(subject, left_out=tuple(LeftOut(method, str(error)) for method, error in failed))
+    explanations = [one for _, found in by_method if not isinstance(found, WhenceError) for one in found]
+    return subject, [replace(one, subject=subject) for one in explanations]
+
+
+def _by_method(job: Job, request: MethodRequest, batch: _Batch) -> list[list[Explanation]]:
+    """Explain pictures by one method: for each one explanation a target."""
+    classifier, x, names = job.classifier, batch.x, batch.names
+    made: list[list[Explanation]] = [[] for _ in batch.items]
+    wanted = [_own(target, batch.items) for target in job.targets]
+    answers = attribute_all(classifier, x, request.method, wanted, request.options, names=names, seed=job.seed)
+    for target, answer in zip(wanted, answers, strict=True):
+        evidences, inputs = _evidence(job, x, answer, target, names)
+        for row, found in enumerate(evidences):
+            one = _explanation(job, batch, target[row], row, answer, found)
+            without, alone = (as_seen(seen, classifier.pixels) for seen in inputs[row])
+            made[row].append(replace(one, pictures=(without, alone)))
+    return made
 
 
 def _own(target: TargetSpec | list[TargetSpec], items: Sequence[_Ready]) -> list[TargetSpec]:
@@ -251,28 +274,23 @@ def _evidence(
 
 
 def _explanation(
-    job: Job,
-    facts: ModelFacts,
-    item: _Ready,
-    subject: Subject,
-    target: TargetSpec,
-    row: int,
-    answer: Attribution,
-    found: Evidence,
-    probabilities: Float[Tensor, "b k"] | None,
+    job: Job, batch: _Batch, target: TargetSpec, row: int, answer: Attribution, found: Evidence
 ) -> Explanation:
+    item, probabilities = batch.items[row], batch.probabilities
     index = int(answer.target[row])
     one = answer.picture(row).cpu()
     named = index >= 0 and probabilities is not None
     asked = () if plain(target, job.classifier.scale) else (f"the number explained is {_said(target)}",)
     return Explanation(
-        subject=subject,
-        model=facts,
+        subject=batch.subjects[row],
+        model=batch.model,
         attribution=replace(one, notes=((*item.prepared.notes, *asked, *one.notes[0]),)),
         label=job.classifier.scale.label(index) if named else None,
         probability=float(probabilities[row, index]) if named and probabilities is not None else None,
         evidence=found,
         seed=job.seed,
+        title=METHODS.facts(answer.method).title,
+        channels=None if one.weights is None or one.activation is None else one.channels(_CHANNELS),
     )
 
 
@@ -314,7 +332,7 @@ def explain(
     bits
         How many bits the grey values of 16-bit pictures use; found for each picture by itself if not given.
     options
-        Of the methods; each goes to the methods that have it.
+        Of the methods; each goes to the methods that have it. A ``baseline`` may be a picture too.
 
     Returns
     -------
@@ -323,6 +341,9 @@ def explain(
 
     Raises
     ------
+    UnsupportedError
+        One of the methods cannot explain this model: nothing is left out silently, and no other method's answer is
+        given. (``whence explain`` lists the methods left out.)
     WhenceError
         A picture, method, option, layer or target is wrong; NaN or infinity anywhere.
     """
@@ -334,10 +355,23 @@ def explain(
     if isinstance(target, list) and len(target) != len(sources):
         raise TargetError(f"{len(target)} targets for {len(sources)} pictures: give one, or a list with one for each")
     targets: Targets = target if isinstance(target, tuple) else (target,)
+    options = {name: _baseline(classifier, value) if name == "baseline" else value for name, value in options.items()}
     job = Job(classifier, requests(methods, options, seed), targets, share, truth, seed, bits)
     answers = [_nested(outcome, len(targets), not isinstance(method, str), isinstance(target, tuple))
                for outcome in outcomes(job, sources)]  # fmt: skip
     return answers if isinstance(picture, list) else answers[0]
+
+
+def _baseline(classifier: Classifier, value: Any) -> Any:  # noqa: ANN401  (an option of any kind)
+    """Return a baseline as methods take it: a picture as the model's input, names and tensors as they are."""
+    if isinstance(value, list | tuple):
+        return tuple(_baseline(classifier, one) for one in value)
+    named = isinstance(value, str) and (value in BASELINES or not os.path.exists(value))
+    if named or value is None or isinstance(value, Tensor | bool | int | float):
+        return value
+    if classifier.preprocess is None:
+        raise PictureError(f"{classifier.name} has no preprocessing: give the baseline as a tensor [C, H, W]")
+    return classifier.preprocess(read(value)).input
 
 
 def _nested(outcome: Outcome, targets: int, many_methods: bool, many_targets: bool) -> Any:  # noqa: ANN401

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,50 +12,28 @@ from torch import Tensor
 
 from whence.errors import OptionError, WhenceError
 from whence.metrics.evidence import Evidence
-from whence.pictures.preprocess import Geometry
-from whence.registry import METHODS
 from whence.reports import folder as folders
 from whence.reports import notebook
-from whence.reports.contents import SCHEMA, Contents, Drawn, ExplanationRow, PictureRow, Result
-from whence.results import Attribution, Passes
-
-
-@dataclass(frozen=True)
-class ClassProbability:
-    """A class and the probability that the model gives it."""
-
-    index: int
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """One picture, and what the model makes of it.
-
-    ``shown`` are the pixels to be shown, [H, W, 3]: the picture's own, shrunk where it is very large, or, where
-    ``geometry`` is None, what the model saw of them. ``top`` are the most probable classes, none where the model
-    returns no logits.
-    """
-
-    name: str
-    sha256: str
-    decoded: tuple[str, ...]
-    size: tuple[int, int]
-    geometry: Geometry | None
-    shown: UInt8[np.ndarray, "H W 3"]
-    top: tuple[ClassProbability, ...]
-    truth: str | None = None
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """Which model was explained: ``input`` is [C, H, W]."""
-
-    name: str
-    spec: str
-    fingerprint: str
-    input: tuple[int, ...]
+from whence.reports.colours import OURS
+from whence.reports.contents import SCHEMA, ChannelRow, Contents, Drawn, ExplanationRow, PictureRow, Result
+from whence.reports.look import Look, looked
+from whence.results import Attribution, Channels, Passes
+from whence.rows import (
+    ClassProbability,
+    ModelFacts,
+    Subject,
+    Versions,
+    attribution_of,
+    channels_of,
+    failed_row,
+    flat,
+    maps_of,
+    model_of,
+    model_row,
+    picture_row,
+    plain,
+    subject_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +52,12 @@ class Explanation:
         What happens to the class without the most important places and with them alone; None where not asked for.
     pictures
         What the model saw for these two numbers, [h, w, 3] each.
+    title
+        The method's name in a heading.
+    channels
+        The channels that weigh most in the map; None for a method that weighs none.
+    versions
+        What made it.
     """
 
     subject: Subject
@@ -85,6 +68,9 @@ class Explanation:
     evidence: Evidence | None = None
     pictures: tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]] | None = None
     seed: int = 0
+    title: str = ""
+    channels: Channels | None = None
+    versions: Versions = field(default_factory=Versions.now)
 
     def __repr__(self) -> str:
         """Return one line for a terminal."""
@@ -157,15 +143,30 @@ class Explanation:
             return torch.ones(self.attribution.input_size, dtype=torch.bool)
         return self.subject.geometry.seen
 
-    def save(self, folder: str | Path) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        mode: str = "blended",
+        sign: str | None = None,
+        outlier_perc: float | int = 0,
+        colours: str = OURS,
+        bar: bool = True,
+    ) -> Path:
         """Write report.html, result.json, maps.npz and pictures/ into a folder; return the report's path.
+
+        ``mode``, ``sign``, ``outlier_perc``, ``colours`` and ``bar`` say how the map is drawn, as in
+        ``whence.reports.look.Look``; the folder keeps them.
 
         Raises
         ------
         OutputError
             The folder is not empty and was not made by whence, or cannot be written.
+        OptionError, MissingExtraError
+            The map cannot be drawn so.
         """
-        return Path(folders.write(self._contents(), folder)["report"])
+        look = Look.read(mode, sign, outlier_perc, colours, bar)
+        return Path(folders.write(looked(self._contents(), look), folder)["report"])
 
     @classmethod
     def load(cls, folder: str | Path, index: int = 0) -> "Explanation":
@@ -183,12 +184,23 @@ class Explanation:
             raise OptionError(f"load(index={index}): {folder} holds {len(found)} explanations, 0 to {len(found) - 1}")
         return found[index]
 
-    def show(self) -> None:
-        """Show the explanation as a picture: in a notebook there, elsewhere in the system's viewer."""
-        notebook.show(self._contents())
+    def show(
+        self,
+        *,
+        mode: str = "blended",
+        sign: str | None = None,
+        outlier_perc: float | int = 0,
+        colours: str = OURS,
+        bar: bool = True,
+    ) -> None:
+        """Show the explanation as a picture: in a notebook there, elsewhere in the system's viewer.
+
+        ``mode``, ``sign``, ``outlier_perc``, ``colours`` and ``bar`` say how the map is drawn, as for ``save``.
+        """
+        notebook.show(looked(self._contents(), Look.read(mode, sign, outlier_perc, colours, bar)))
 
     def _contents(self) -> Contents:
-        return contents([(self.subject, [self])], self.model, self.seed)
+        return contents([(self.subject, [self])], self.model, self.seed, self.versions)
 
     def _repr_html_(self) -> str:
         return notebook.html(self._contents())
@@ -208,34 +220,31 @@ class Failure:
 Outcome = tuple[Subject, Sequence[Explanation]] | Failure
 
 
-def contents(outcomes: Sequence[Outcome], model: ModelFacts, seed: int) -> Contents:
-    """Return what is written and shown of the explanations of some pictures."""
+def contents(outcomes: Sequence[Outcome], model: ModelFacts, seed: int, versions: Versions | None = None) -> Contents:
+    """Return what is written and shown of the explanations of some pictures; made by what runs, if not told."""
+    made = versions or Versions.now()
     pictures: list[PictureRow] = []
     maps: dict[str, np.ndarray] = {}
     drawn: list[Drawn | None] = []
     for number, outcome in enumerate(outcomes):
         if isinstance(outcome, Failure):
-            pictures.append(_failed(outcome))
+            pictures.append(failed_row(outcome.name, outcome.error))
             drawn.append(None)
             continue
         subject, explanations = outcome
         keys = _keys(number, explanations)
-        maps |= {key: e.map.numpy().astype(np.float32) for key, e in zip(keys, explanations, strict=True)}
+        for key, e in zip(keys, explanations, strict=True):
+            maps |= maps_of(key, e.attribution, e.channels)
         rows = [_row(e, key) for key, e in zip(keys, explanations, strict=True)]
-        pictures.append(_picture(subject, rows))
+        pictures.append(picture_row(subject, rows))
         drawn.append(Drawn(subject.shown, tuple(e.pictures for e in explanations)))
     result: Result = {
         "schema": SCHEMA,
-        "whence": version("whence"),
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "whence": made.whence,
+        "versions": dict(made.libraries),
         "seed": seed,
         "report": "",
-        "model": {
-            "name": model.name,
-            "spec": model.spec,
-            "fingerprint": model.fingerprint,
-            "input": list(model.input),
-        },
+        "model": model_row(model),
         "pictures": pictures,
     }
     return Contents(result, maps, drawn)
@@ -252,43 +261,12 @@ def _keys(number: int, explanations: Sequence[Explanation]) -> list[str]:
     return keys
 
 
-def _failed(failure: Failure) -> PictureRow:
-    return {
-        "path": failure.name, "sha256": None, "decoded": [], "status": str(failure.error), "size": None,
-        "geometry": None, "truth": None, "top": [], "explanations": [],
-    }  # fmt: skip
-
-
-def _picture(subject: Subject, rows: list[ExplanationRow]) -> PictureRow:
-    place = subject.geometry
-    return {
-        "path": subject.name,
-        "sha256": subject.sha256,
-        "decoded": list(subject.decoded),
-        "status": "ok",
-        "size": list(subject.size),
-        "geometry": None
-        if place is None
-        else {"picture": list(place.picture), "grid": list(place.grid), "box": list(place.box)},
-        "truth": subject.truth,
-        "top": [{"index": c.index, "label": c.label, "probability": c.probability} for c in subject.top],
-        "explanations": rows,
-    }
-
-
-def _plain(value: object) -> object:
-    """Return an option as JSON can hold it."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
-
-
 def _row(explanation: Explanation, key: str) -> ExplanationRow:
-    a, e = explanation.attribution, explanation.evidence
+    a, e, top = explanation.attribution, explanation.evidence, explanation.channels
     return {
         "method": a.method,
-        "title": METHODS.facts(a.method).title,
-        "options": {name: _plain(value) for name, value in a.options.items()},
+        "title": explanation.title or a.method,
+        "options": {name: plain(value) for name, value in a.options.items()},
         "layer": a.layer,
         "target": {
             "index": int(a.target[0]),
@@ -307,67 +285,35 @@ def _row(explanation: Explanation, key: str) -> ExplanationRow:
         if e is None
         else {"share": e.share, "baseline": e.baseline, "removed": e.removed, "kept": e.kept},
         "graph": None,
+        "layers": [{"name": name, "shape": list(flat(values[0]).shape)} for name, values in a.layers.items()],
+        "channels": [] if top is None else _channels(top),
+        "channels_total": 0 if top is None else top.total,
         "notes": list(explanation.notes),
     }
+
+
+def _channels(top: Channels) -> list[ChannelRow]:
+    pairs = zip(top.index[0].tolist(), top.weight[0].tolist(), strict=True)
+    return [{"index": index, "weight": weight} for index, weight in pairs]
 
 
 def loaded(saved: Contents) -> list[Explanation]:
     """Return the explanations of a saved folder, in their order."""
     result, found = saved.result, []
-    facts = result["model"]
-    model = ModelFacts(facts["name"], facts["spec"], facts["fingerprint"], tuple(facts["input"]))
+    model, versions = model_of(result["model"]), Versions(result["whence"], result.get("versions", {}))
     for picture, drawn in zip(result["pictures"], saved.drawn, strict=True):
         if drawn is None:
             continue
-        subject = _subject(picture, drawn)
+        subject = subject_of(picture, drawn)
         for row, pictures in zip(picture["explanations"], drawn.evidence, strict=True):
-            values = torch.from_numpy(saved.maps[row["map"].partition("#")[2]])
-            attribution = _attribution(row, values, model, subject)
+            attribution = attribution_of(row, saved.maps, model, subject)
             e = row["evidence"]
             evidence = None if e is None else Evidence(e["share"], e["baseline"], e["removed"], e["kept"])
             target = row["target"]
             found.append(
                 Explanation(
                     subject, model, attribution, target["label"], target["probability"], evidence, pictures,
-                    result["seed"],
+                    result["seed"], row["title"], channels_of(row, saved.maps), versions,
                 )
             )  # fmt: skip
     return found
-
-
-def _subject(row: PictureRow, drawn: Drawn) -> Subject:
-    place = row["geometry"]
-    geometry = None
-    if place is not None:
-        (height, width), (h, w), (top, left, bottom, right) = place["picture"], place["grid"], place["box"]
-        geometry = Geometry((height, width), (h, w), (top, left, bottom, right))
-    height, width = row["size"] or drawn.original.shape[:2]
-    return Subject(
-        name=row["path"],
-        sha256=row["sha256"] or "",
-        decoded=tuple(row["decoded"]),
-        size=(height, width),
-        geometry=geometry,
-        shown=drawn.original,
-        top=tuple(ClassProbability(c["index"], c["label"], c["probability"]) for c in row["top"]),
-        truth=row["truth"],
-    )
-
-
-def _attribution(row: ExplanationRow, values: Tensor, model: ModelFacts, subject: Subject) -> Attribution:
-    grid = subject.geometry.grid if subject.geometry else model.input[1:]
-    return Attribution(
-        method=row["method"],
-        options=row["options"],
-        values=values[None, None] if values.ndim == 2 else values[None],
-        target=torch.tensor([row["target"]["index"]]),
-        score=torch.tensor([row["target"]["score"]]),
-        passes=Passes(**row["passes"]),
-        input_size=tuple(grid),
-        notes=(tuple(row["notes"]),),
-        reduce=row["reduce"],
-        show=row["show"],
-        residual=None if row["residual"] is None else torch.tensor([row["residual"]]),
-        layer=row["layer"],
-        seconds=row["seconds"],
-    )

@@ -37,11 +37,12 @@ class Passes:
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """The channels that weigh most: ``index`` and ``weight`` [B, k], ``maps`` [B, k, *spatial]."""
+    """The channels that weigh most, of ``total``: ``index`` and ``weight`` [B, k], ``maps`` [B, k, *spatial]."""
 
     index: Int[Tensor, "b k"]
     weight: Float[Tensor, "b k"]
     maps: Float[Tensor, "b k *spatial"]
+    total: int
 
 
 def reduced(values: Float[Tensor, "b c *spatial"], how: Reduce) -> Float[Tensor, "b *spatial"]:
@@ -159,7 +160,7 @@ class Attribution:
             raise OptionError(f"channels(top={top}): ask for at least one channel")
         index = self.weights.abs().topk(min(top, self.weights.shape[1]), dim=1).indices
         rows = torch.arange(len(self))[:, None].to(index.device)
-        return Channels(index, self.weights.gather(1, index), self.activation[rows, index])
+        return Channels(index, self.weights.gather(1, index), self.activation[rows, index], self.weights.shape[1])
 
     def cpu(self) -> "Attribution":
         """Return the answer with all its tensors on the CPU."""

@@ -240,7 +240,28 @@ def test_demo_explains_three_creatures_by_every_method(tmp_path, capsys):
     result = json.loads(capsys.readouterr().out)
     assert len(result["pictures"]) == 3
     for picture in result["pictures"]:
-        assert {row["method"] for row in picture["explanations"]} == set(METHODS.names())
+        explained = {row["method"] for row in picture["explanations"]}
+        assert explained | {one["method"] for one in picture["left_out"]} == set(METHODS.names())
+        assert {"grad-cam", "gradient"} <= explained
+
+
+def test_the_demo_asks_slow_methods_for_less(monkeypatch):
+    from whence import load_model
+    from whence.cli.demo import _quick
+    from whence.registry import METHODS, MethodFacts
+    from whence.results import Passes
+
+    def slow(model, x, target, *, samples: int = 4000, seed: int = 0):
+        raise NotImplementedError
+
+    facts = MethodFacts(
+        "slow", slow, "Slow", "perturbation", "-", "scores", "sum", "positive",
+        lambda options, model: Passes(forward=2 * options["samples"]),
+    )  # fmt: skip
+    monkeypatch.setitem(METHODS._entries, "slow", facts)
+    model = load_model("creatures")
+    assert _quick("slow", model, 3).options == {"seed": 3, "samples": 100}
+    assert _quick("gradient", model, 3).options == {}
 
 
 def test_creatures_draw_and_score(tmp_path, capsys):
@@ -267,7 +288,7 @@ def test_half_precision_gives_nearly_the_same_map(pictures, tmp_path):
 def test_the_command_itself(pictures, tmp_path):
     script = Path(sys.executable).with_name("whence")
     done = subprocess.run(
-        [script, "explain", pictures[0], "--out", tmp_path / "out"],
+        [script, "explain", pictures[0], "--model", "creatures", "--out", tmp_path / "out"],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "80"},

@@ -13,7 +13,7 @@ def test_the_sequential_map_rises_evenly_in_lightness():
 
 
 def test_the_diverging_map_is_symmetric_in_lightness_and_opposite_in_hue():
-    lab = oklab(table("signed"))
+    lab = oklab(table("all"))
     assert np.abs(lab[:, 0] - lab[::-1, 0]).max() < 0.005
     assert (lab[:64, 2] < 0).all()
     assert (lab[-64:, 2] > 0).all()
@@ -30,7 +30,7 @@ DEFICIENT = {
 
 @pytest.mark.parametrize("eyes", DEFICIENT)
 def test_colour_blind_eyes_tell_the_signs_apart(eyes):
-    rgb = table("signed") / 255
+    rgb = table("all") / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(DEFICIENT[eyes]).T, 0, 1)
     unit = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
@@ -47,17 +47,17 @@ def test_positive_maps_are_cut_at_zero_and_reach_to_their_maximum():
 
 def test_signed_maps_are_symmetric():
     values = np.array([-4.0, 0, 2])
-    scale = scale_of(values, "signed")
+    scale = scale_of(values, "all")
     assert scale.ticks == (-4, 0, 4)
     assert scale.unit(values).tolist() == [0, 0.5, 0.75]
 
 
-@pytest.mark.parametrize("show", ["positive", "signed"])
-def test_a_zero_map_is_drawn_as_zero(show):
+@pytest.mark.parametrize("sign", ["positive", "all"])
+def test_a_zero_map_is_drawn_as_zero(sign):
     values = np.zeros((3, 3))
-    scale = scale_of(values, show)
+    scale = scale_of(values, sign)
     assert scale.top == 0
-    assert (scale.rgb(values) == Scale(show, 1.0).rgb(values)).all()
+    assert (scale.rgb(values) == Scale(sign, 1.0).rgb(values)).all()
 
 
 def test_a_map_that_only_speaks_against_is_zero_when_drawn_as_positive():
@@ -68,10 +68,10 @@ def test_a_map_that_only_speaks_against_is_zero_when_drawn_as_positive():
 @settings(deadline=None, max_examples=50)
 @given(
     values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=20),
-    show=st.sampled_from(["positive", "signed"]),
+    sign=st.sampled_from(["positive", "all"]),
 )
-def test_every_map_has_colours_and_order(values, show):
+def test_every_map_has_colours_and_order(values, sign):
     values = np.array(values)
-    unit = scale_of(values, show).unit(values)
+    unit = scale_of(values, sign).unit(values)
     assert ((unit >= 0) & (unit <= 1)).all()
     assert (np.diff(unit[np.argsort(values)]) >= 0).all()

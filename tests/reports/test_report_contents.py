@@ -38,6 +38,9 @@ def test_a_result_fits_the_published_schema(result):
         ("passes", rows.PassesRow),
         ("evidence", rows.EvidenceRow),
         ("explanation", rows.ExplanationRow),
+        ("left_out", rows.LeftOutRow),
+        ("channel", rows.ChannelRow),
+        ("layer", rows.LayerRow),
     ],
 )
 def test_the_schema_and_the_types_have_the_same_keys(name, row):

@@ -4,26 +4,25 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from whence.reports.look import Look
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Allow pickled weights and model files that run Python code of their own.")
 ]
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="SPEC",
-        help="torchvision:NAME, timm:NAME, hf:NAME, FILE.py:FUNCTION, a folder with model.toml, or a bundled model.",
-    ),
+_SPECS = "torchvision:NAME, timm:NAME, hf:NAME, FILE.py:FUNCTION, a folder with model.toml, or a bundled model."
+Model = Annotated[str, typer.Option("--model", "-m", metavar="SPEC", help=_SPECS)]
+# For commands that say so where the model is no choice of the user's.
+ModelIfGiven = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="SPEC", help=f"{_SPECS} [default: creatures]")
 ]
 Weights = Annotated[
     str | None, typer.Option(metavar="FILE", help="Weights for the model: a safetensors file, or 'random'.")
@@ -33,10 +32,49 @@ Precision = Annotated[
     Literal["float32", "bfloat16", "float16"], typer.Option(help="In what the model computes; halves by autocast.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODE",
+        help="How maps are drawn: blended, heat-map, original, masked, alpha-scaling. [default: blended]",
+    ),
+]
+Sign = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIGN", help="What is drawn: positive, negative, absolute, all. [default: what each method states]"
+    ),
+]
+OutlierPerc = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PERCENT",
+        help="Draw the largest values, which make up this share of the sum, as the end of the scale. [default: 0]",
+    ),
+]
+Colours = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The colours: whence, or a colour map of matplotlib's. [default: whence]"),
+]
 
 DEFAULT_MODEL = "creatures"
 
 T = TypeVar("T")
+
+
+def look(mode: str | None, sign: str | None, outlier_perc: float | None, colours: str | None) -> "Look | None":
+    """Return the look that the options ask for, None where none is given.
+
+    Raises
+    ------
+    OptionError, MissingExtraError
+        There is no such look.
+    """
+    from whence.reports.look import Look
+
+    asked = {"mode": mode, "sign": sign, "outlier_perc": outlier_perc, "colours": colours}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    return Look.read(**given) if given else None
 
 
 def result(value: object) -> None:

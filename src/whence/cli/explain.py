@@ -1,5 +1,6 @@
 """`whence explain`: pictures, a model and methods to a folder with the report."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import console
-from whence.cli.console import DEFAULT_MODEL, Debug, Device, Json, Model, Precision, Seed, Trust, Weights
+from whence.cli.console import (
+    DEFAULT_MODEL,
+    Colours,
+    Debug,
+    Device,
+    Json,
+    Mode,
+    ModelIfGiven,
+    OutlierPerc,
+    Precision,
+    Seed,
+    Sign,
+    Trust,
+    Weights,
+)
 from whence.errors import PictureError
 
 if TYPE_CHECKING:
-    from whence.explaining import Job, MethodRequest
+    from whence.asking import MethodRequest
+    from whence.explaining import Job
     from whence.explanation import Outcome
+    from whence.reports.look import Look
 
 _SUFFIXES = frozenset(
     f".{name}"
@@ -26,7 +43,7 @@ _SUFFIXES = frozenset(
 
 def explain(
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, folders or http(s) addresses.")],
-    model: Model = DEFAULT_MODEL,
+    model: ModelIfGiven = None,
     weights: Weights = None,
     method: Annotated[
         list[str] | None,
@@ -61,6 +78,10 @@ def explain(
     device: Device = "cpu",
     precision: Precision = "float32",
     seed: Seed = 0,
+    mode: Mode = None,
+    sign: Sign = None,
+    outlier_perc: OutlierPerc = None,
+    colours: Colours = None,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the report goes.")] = Path("whence-report"),
     json: Json = False,
     trust: Trust = False,
@@ -68,19 +89,29 @@ def explain(
 ) -> None:
     """Explain pictures: a report with maps and their evidence, as a page to read and as data.
 
-    Exit code 3 means that some pictures could not be read; the report holds the others.
+    Exit code 3 means that some pictures could not be read, or some methods not explain the model; the report holds
+    the others.
     """
-    from whence.explaining import Job, requests
+    from whence.asking import requests
+    from whence.explaining import Job
     from whence.models.load import load_model
     from whence.reports.folder import check
 
     check(out)
+    look = console.look(mode, sign, outlier_perc, colours)
     sources = expanded(pictures)
     asked = _per_layer(requests(method or ["grad-cam"], {"layer": layer[0]} if layer else {}, seed), layer or [])
-    classifier = load_model(model, weights=weights, device=device, trust=trust, seed=seed)
+    classifier = load_model(model or DEFAULT_MODEL, weights=weights, device=device, trust=trust, seed=seed)
     classifier.precision = precision
     targets = tuple(target) if target else (None,)
-    finish(Job(classifier, asked, targets, share, truth, seed, bits), sources, out, json)
+    failures, left_out = finish(
+        Job(classifier, asked, targets, share, truth, seed, bits, leave_out=True), sources, out, json, look
+    )
+    if model is None:
+        whose = "this picture" if len(sources) == 1 else "these pictures"
+        console.warn(f"no --model given: the bundled creature classifier explains {whose}; give --model for your own")
+    if failures or left_out:
+        raise typer.Exit(3)
 
 
 def _per_layer(asked: Sequence["MethodRequest"], layers: Sequence[str]) -> list["MethodRequest"]:
@@ -121,8 +152,8 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def finish(job: "Job", sources: Sequence[str], out: Path, json: bool) -> None:
-    """Explain, write the folder, and tell; exit code 3 where some pictures failed.
+def finish(job: "Job", sources: Sequence[str], out: Path, json: bool, look: "Look | None" = None) -> tuple[int, int]:
+    """Explain, write the folder, and tell; return how many pictures failed, and how many methods were left out.
 
     Raises
     ------
@@ -132,13 +163,14 @@ def finish(job: "Job", sources: Sequence[str], out: Path, json: bool) -> None:
     from whence.explaining import outcomes
     from whence.explanation import Failure, contents
     from whence.reports import folder
+    from whence.reports.look import DEFAULT, looked
 
     done: list[Outcome] = list(console.progress(outcomes(job, sources), len(sources), "explaining"))
     failures = [outcome for outcome in done if isinstance(outcome, Failure)]
     good = [outcome for outcome in done if not isinstance(outcome, Failure)]
     if not good:
         raise failures[0].error
-    result = folder.write(contents(done, good[0][1][0].model, job.seed), out)
+    result = folder.write(looked(contents(done, good[0][1][0].model, job.seed), look or DEFAULT), out)
     if json:
         console.result(result)
     else:
@@ -147,8 +179,20 @@ def finish(job: "Job", sources: Sequence[str], out: Path, json: bool) -> None:
         console.say(result["report"])
     for failure in failures:
         console.warn(f"not explained: {failure.error}")
-    if failures:
-        raise typer.Exit(3)
+    return len(failures), _tell_left_out(good)
+
+
+def _tell_left_out(good: Sequence["Outcome"]) -> int:
+    """Warn of each method that could not explain some pictures; return how many there are."""
+    pictures: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for outcome in good:
+        assert isinstance(outcome, tuple)
+        for one in outcome[0].left_out:
+            pictures[one.method, one.reason].append(outcome[0].name)
+    for (method, reason), names in pictures.items():
+        whose = "" if len(names) == len(good) else f" for {' and '.join(names)}"
+        console.warn(f"left out: {method}{whose}: {reason}")
+    return len(pictures)
 
 
 def _tell(good: Sequence["Outcome"]) -> None:

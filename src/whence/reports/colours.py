@@ -2,12 +2,19 @@
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-Show = Literal["positive", "signed"]
+from whence.errors import MissingExtraError, OptionError, nearest
+
+# Which values of a map are drawn: those above 0, those below, the size of all, or all with their sign.
+Sign = Literal["positive", "negative", "absolute", "all"]
+
+# The colours that need no other library; any other name is matplotlib's.
+OURS = "whence"
 
 # From dark to light: night, violet, rose, amber, cream.
 _SEQUENTIAL = ("#0d0b2b", "#5a1d7e", "#c23b69", "#f0903a", "#fbf3b9")
@@ -61,44 +68,98 @@ def _ramp(
 
 
 @cache
-def table(show: Show) -> UInt8[np.ndarray, "256 3"]:
-    """Return 256 colours: dark to light for positive maps, blue over near-white to orange for signed ones."""
-    if show == "positive":
+def table(sign: Sign, colours: str = OURS) -> UInt8[np.ndarray, "256 3"]:
+    """Return 256 colours: of our own dark to light for one sign, blue over near-white to orange for both.
+
+    Raises
+    ------
+    OptionError, MissingExtraError
+        ``colours`` is no colour map of matplotlib's, or matplotlib is not installed.
+    """
+    if colours != OURS:
+        return _foreign(colours)
+    if sign != "all":
         return _ramp(_SEQUENTIAL, 256)
     arms = (0.42, 0.955)
     return np.concatenate([_ramp(_AGAINST, 128, arms), _ramp(_FOR, 128, arms)[::-1]])
 
 
+def _foreign(name: str) -> UInt8[np.ndarray, "256 3"]:
+    """Return a colour map of matplotlib's."""
+    try:
+        known = import_module("matplotlib").colormaps
+    except ImportError as error:
+        raise MissingExtraError(
+            f"matplotlib is needed for the colours {name!r}: pip install 'whence[matplotlib]', or take {OURS!r}"
+        ) from error
+    if name not in known:
+        raise OptionError(f"there are no colours {name!r}: {nearest(name, [OURS, *known])}")
+    return np.asarray(known[name](np.linspace(0, 1, 256), bytes=True)[:, :3], np.uint8)
+
+
 @dataclass(frozen=True)
 class Scale:
-    """What the first and the last colour stand for: 0 to ``top``, or -``top`` to ``top`` for a signed map."""
+    """What the colours stand for: 0 to ``top`` for one sign, -``top`` to ``top`` for both.
 
-    show: Show
+    The last colour of a negative scale stands for -``top``.
+    """
+
+    sign: Sign
     top: float
-
-    @property
-    def low(self) -> float:
-        """Return the value of the first colour."""
-        return -self.top if self.show == "signed" else 0.0
+    colours: str = OURS
 
     @property
     def ticks(self) -> tuple[float, float, float]:
-        """Return the values at the beginning, the middle and the end."""
-        return self.low, (self.low + self.top) / 2, self.top
+        """Return the values of the first colour, the middle and the last."""
+        if self.sign == "all":
+            return -self.top, 0.0, self.top
+        end = -self.top if self.sign == "negative" else self.top
+        return 0.0, end / 2, end
+
+    def normalised(self, values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """Return the values of this sign, divided by the end of the scale and cut to [-1, 1]."""
+        drawn = _of_sign(values, self.sign)
+        if self.top == 0:
+            return np.zeros_like(drawn)
+        return np.asarray(np.clip(drawn / (-self.top if self.sign == "negative" else self.top), -1, 1))
 
     def unit(self, values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """Return each value's place on the scale, in [0, 1]; a map that is zero everywhere is drawn as zero."""
-        if self.top == 0:
-            return np.full(values.shape, 0.5 if self.show == "signed" else 0.0)
-        scaled = np.clip(values / self.top, -1, 1)
-        return (scaled + 1) / 2 if self.show == "signed" else np.clip(scaled, 0, 1)
+        place = self.normalised(values)
+        return (place + 1) / 2 if self.sign == "all" else place
 
     def rgb(self, values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
         """Return each value's colour."""
-        return np.asarray(table(self.show)[np.rint(self.unit(values) * 255).astype(np.uint8)])
+        return np.asarray(table(self.sign, self.colours)[np.rint(self.unit(values) * 255).astype(np.uint8)])
 
 
-def scale_of(values: Float[np.ndarray, "*shape"], show: Show) -> Scale:
-    """Return the scale of a map: positive maps are cut at 0 and reach to their maximum, signed ones are symmetric."""
-    largest = np.abs(values).max(initial=0) if show == "signed" else values.max(initial=0)
-    return Scale(show, float(largest))
+def _of_sign(values: Float[np.ndarray, "*shape"], sign: Sign) -> Float[np.ndarray, "*shape"]:
+    """Return the values that are drawn, the others as 0."""
+    if sign == "positive":
+        return np.asarray(np.maximum(values, 0))
+    if sign == "negative":
+        return np.asarray(np.minimum(values, 0))
+    return np.abs(values) if sign == "absolute" else values
+
+
+def scale_of(
+    values: Float[np.ndarray, "*shape"], sign: Sign, outlier_perc: float | int = 0, colours: str = OURS
+) -> Scale:
+    """Return the scale of a map, which reaches to its largest value, or, without outliers, less far.
+
+    The outliers are the largest values that make up ``outlier_perc`` per cent of the sum of all sizes: the scale ends
+    at the value at which the sum of the sizes, sorted from small to large, reaches the rest.
+    """
+    sizes = np.abs(_of_sign(values, sign))
+    return Scale(sign, float(_without_outliers(sizes, outlier_perc) or sizes.max(initial=0)), colours)
+
+
+def _without_outliers(sizes: Float[np.ndarray, "*shape"], outlier_perc: float | int) -> float:
+    """Return the largest size that is no outlier; 0 where every one is taken."""
+    if outlier_perc == 0 or not sizes.size:
+        return 0.0
+    ordered = np.sort(sizes, axis=None)
+    sums = np.cumsum(ordered)
+    # In this order of factors, because a scale that ends at another of the sorted values looks like another map.
+    place = np.searchsorted(sums, sums[-1] * 0.01 * (100.0 - outlier_perc))
+    return float(ordered[min(int(place), len(ordered) - 1)])

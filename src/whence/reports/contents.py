@@ -29,12 +29,14 @@ SCHEMA = 1
 
 
 class ModelRow(TypedDict):
-    """The model: ``input`` is [C, H, W]."""
+    """The model: ``input`` is [C, H, W]; ``device`` and ``precision`` are None where they were not kept."""
 
     name: str
     spec: str
     fingerprint: str
     input: list[int]
+    device: NotRequired[str | None]
+    precision: NotRequired[str | None]
 
 
 class ClassRow(TypedDict):
@@ -74,8 +76,26 @@ class EvidenceRow(TypedDict):
     kept: float
 
 
+class ChannelRow(TypedDict):
+    """One of the channels that weigh most in a map."""
+
+    index: int
+    weight: float
+
+
+class LayerRow(TypedDict):
+    """One of several layers explained: the shape of its map."""
+
+    name: str
+    shape: list[int]
+
+
 class ExplanationRow(TypedDict):
-    """One method's answer for one target; ``map`` says where the raw map lies."""
+    """One method's answer for one target; ``map`` says where the raw map lies.
+
+    The maps of ``channels``, of ``channels_total`` in all, lie under the map's name and ``.channels``, those of
+    ``layers`` under it and ``.layer-0``, ``.layer-1`` and so on.
+    """
 
     method: str
     title: str
@@ -91,6 +111,9 @@ class ExplanationRow(TypedDict):
     seconds: float
     evidence: EvidenceRow | None
     graph: dict[str, object] | None
+    layers: NotRequired[list[LayerRow]]
+    channels: NotRequired[list[ChannelRow]]
+    channels_total: NotRequired[int]
     notes: list[str]
 
 
@@ -100,6 +123,13 @@ class GeometryRow(TypedDict):
     picture: list[int]
     grid: list[int]
     box: list[float]
+
+
+class LeftOutRow(TypedDict):
+    """A method that could not explain a picture which others explained."""
+
+    method: str
+    reason: str
 
 
 class PictureRow(TypedDict):
@@ -113,7 +143,18 @@ class PictureRow(TypedDict):
     geometry: GeometryRow | None
     truth: str | None
     top: list[ClassRow]
+    left_out: NotRequired[list[LeftOutRow]]
     explanations: list[ExplanationRow]
+
+
+class LookRow(TypedDict):
+    """How the maps are drawn, as in ``whence.reports.look.Look``; ``sign`` is null where each method says it."""
+
+    mode: str
+    sign: str | None
+    outlier_perc: float
+    colours: str
+    bar: bool
 
 
 class Result(TypedDict):
@@ -124,6 +165,7 @@ class Result(TypedDict):
     versions: NotRequired[dict[str, str]]
     seed: int
     report: str
+    look: NotRequired[LookRow]
     model: ModelRow
     pictures: list[PictureRow]
 

@@ -1,7 +1,6 @@
 """Everything that is drawn of one picture, as pixels; pages, folders and notebooks choose from it."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +9,13 @@ from jaxtyping import Float32, UInt8
 from whence.errors import NotFiniteError, OutputError
 from whence.reports.contents import Contents, Drawn, Evidence, ExplanationRow, PictureRow
 from whence.reports.images import shrunk
+from whence.reports.look import Look
+from whence.reports.names import channels_name, layer_name, map_name
 from whence.reports.overlay import Laid, as_seen, lay, on_grid, placed
+from whence.reports.small import Small, small
 
 # The longest side, in pixels, of a picture that is kept in a folder.
 LONGEST = 1024
-_MAP = re.compile(r"maps\.npz#(\d+/[A-Za-z0-9][A-Za-z0-9_.+-]*(?:~\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ExplanationFigures:
 
     laid: Laid
     evidence: Evidence | None
+    small: Small
 
 
 @dataclass(frozen=True)
@@ -34,34 +36,29 @@ class PictureFigures:
     explanations: tuple[ExplanationFigures, ...]
 
 
-def map_name(explanation: ExplanationRow) -> str:
-    """Return the name of an explanation's map inside maps.npz, which names its files too.
+def maps_of(contents: Contents, explanation: ExplanationRow) -> dict[str, Float32[np.ndarray, "..."]]:
+    """Return all raw maps of an explanation by their names: its own, those of its layers, that of its channels.
 
     Raises
     ------
     OutputError
-        It is none: made of an index, the method's name and perhaps a count.
-    """
-    found = _MAP.fullmatch(explanation["map"])
-    if found is None:
-        raise OutputError(f"the result is damaged: {explanation['map'][:80]!r} names no map, as maps.npz#0/cam does")
-    return found[1]
-
-
-def map_of(contents: Contents, explanation: ExplanationRow) -> Float32[np.ndarray, "..."]:
-    """Return an explanation's raw map.
-
-    Raises
-    ------
-    OutputError
-        It is missing, or no map.
+        One is missing, or no map.
     NotFiniteError
-        It holds NaN or infinity.
+        One holds NaN or infinity.
     """
     name = map_name(explanation)
+    shapes = {name: explanation["shape"]}
+    shapes |= {layer_name(name, number): row["shape"] for number, row in enumerate(explanation.get("layers", []))}
+    if channels := explanation.get("channels"):
+        stored = contents.maps.get(channels_name(name), np.zeros((0, 0)))
+        shapes[channels_name(name)] = [len(channels), *stored.shape[-2:]]
+    return {name: _map(contents, name, shape) for name, shape in shapes.items()}
+
+
+def _map(contents: Contents, name: str, shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
     values = contents.maps.get(name)
-    if values is None or list(values.shape) != explanation["shape"] or values.ndim not in (2, 3):
-        found = "missing" if values is None else f"of shape {list(values.shape)}, not {explanation['shape']}"
+    if values is None or list(values.shape) != list(shape) or values.ndim not in (2, 3):
+        found = "missing" if values is None else f"of shape {list(values.shape)}, not {list(shape)}"
         raise OutputError(f"the map {name!r} is {found}: explain the picture again")
     if not np.isfinite(values).all():
         raise NotFiniteError(f"the map {name!r} holds NaN or infinity: explain the picture again")
@@ -77,21 +74,28 @@ def figures(contents: Contents) -> Iterator[PictureFigures | None]:
         A map or a picture's pixels are missing.
     NotFiniteError
         A map holds NaN or infinity.
+    OptionError, MissingExtraError
+        The maps cannot be drawn in the look that the result states.
     """
+    look = Look.of(contents.result)
     for index, (row, drawn) in enumerate(zip(contents.result["pictures"], contents.drawn, strict=True)):
         if row["status"] != "ok":
             yield None
         elif drawn is None or len(drawn.evidence) != len(row["explanations"]):
             raise OutputError(f"the pixels of picture {index} are missing: explain it again")
         else:
-            yield _drawn(contents, row, drawn)
+            yield _drawn(contents, row, drawn, look)
 
 
-def _drawn(contents: Contents, row: PictureRow, drawn: Drawn) -> PictureFigures:
+def _drawn(contents: Contents, row: PictureRow, drawn: Drawn, look: Look) -> PictureFigures:
     original = shrunk(drawn.original, LONGEST)
     place = placed(row["geometry"], (original.shape[0], original.shape[1]))
+    seen = as_seen(original, place)
     explained = []
     for explanation, evidence in zip(row["explanations"], drawn.evidence, strict=True):
-        heat = on_grid(map_of(contents, explanation), explanation["reduce"], place.grid)
-        explained.append(ExplanationFigures(lay(original, heat, explanation["show"], place), evidence))
-    return PictureFigures(original, as_seen(original, place), tuple(explained))
+        maps = maps_of(contents, explanation)
+        heat = on_grid(maps[map_name(explanation)], explanation["reduce"], place.grid)
+        sign = look.sign_for(explanation["show"], explanation["reduce"])
+        laid = lay(original, heat, sign, place, look)
+        explained.append(ExplanationFigures(laid, evidence, small(explanation, maps, seen, laid.scale)))
+    return PictureFigures(original, seen, tuple(explained))

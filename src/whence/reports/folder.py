@@ -14,8 +14,10 @@ from jaxtyping import Float32, UInt8
 from whence.errors import NotFiniteError, OutputError, WhenceError
 from whence.pictures.read import read as read_picture
 from whence.reports.contents import Contents, Drawn, ExplanationRow, PictureRow, Result, checked
-from whence.reports.figures import PictureFigures, figures, map_name, map_of
+from whence.reports.figures import PictureFigures, figures, maps_of
 from whence.reports.images import Encoded, png
+from whence.reports.look import Look, looked
+from whence.reports.names import map_name
 from whence.reports.page import inline, is_large, page
 from whence.reports.swap import MAPS, PICTURES, REPORT, RESULT, check, is_result, replacing
 from whence.reports.views import picture_view
@@ -62,9 +64,10 @@ def read(folder: str | os.PathLike[str]) -> Contents:
         return Contents(result, _read_maps(home / MAPS), drawn)
 
 
-def redraw(folder: str | os.PathLike[str]) -> Result:
-    """Write a folder again from its own files; raises as ``read`` and ``write``."""
+def redraw(folder: str | os.PathLike[str], look: Look | None = None) -> Result:
+    """Write a folder again from its own files, in its own look or another; raises as ``read`` and ``write``."""
     contents = read(folder)
+    contents = contents if look is None else looked(contents, look)
     with _damaged(Path(folder)):
         return write(contents, folder)
 
@@ -85,7 +88,8 @@ def _fill(contents: Contents, built: Path) -> None:
     result = contents.result
     (built / PICTURES).mkdir()
     (built / RESULT).write_text(_strict_json(result), "utf-8")
-    maps = {map_name(row): map_of(contents, row) for picture in result["pictures"] for row in picture["explanations"]}
+    rows = [row for picture in result["pictures"] for row in picture["explanations"]]
+    maps = {name: values for row in rows for name, values in maps_of(contents, row).items()}
     np.savez_compressed(built / MAPS, allow_pickle=False, **maps)
     beside = is_large(result)
     keep = partial(_keep, built) if beside else inline
@@ -113,7 +117,7 @@ def _named(
     yield _original(index), drawn.original
     for explanation, shown in zip(row["explanations"], drawn.explanations, strict=True):
         overlay, removed, kept = _names(explanation)
-        yield overlay, shown.laid.blended()
+        yield overlay, shown.laid.drawn()
         if shown.evidence is not None:
             yield removed, shown.evidence[0]
             yield kept, shown.evidence[1]

@@ -9,9 +9,10 @@ from jaxtyping import Bool, Float, Float32, UInt8
 
 from whence.errors import OutputError
 from whence.pictures.preprocess import Geometry
-from whence.reports.colours import Scale, Show, scale_of, table
+from whence.reports.colours import Scale, Sign, scale_of, table
 from whence.reports.contents import GeometryRow
 from whence.reports.images import resized
+from whence.reports.look import DEFAULT, Look
 from whence.results import Reduce, reduced
 
 # How much of the picture the heat map covers where nobody moves the slider.
@@ -24,14 +25,18 @@ _HATCHED, _DIMMED = 0.5, 0.32
 class Laid:
     """One map, drawn.
 
-    ``heat`` lies on the model's input grid. ``base`` and ``layer`` lie on the picture: the picture with its unseen
-    margin hatched, and the heat map above it, transparent where the model saw nothing.
+    ``heat`` lies on the model's input grid. All others lie on the picture: ``base``, the picture with its unseen
+    margin hatched; ``layer``, the heat map above it, transparent where the model saw nothing; and each value's
+    ``strength``, its place on the scale.
     """
 
+    look: Look
     scale: Scale
     heat: UInt8[np.ndarray, "h w 3"]
+    original: UInt8[np.ndarray, "H W 3"]
     base: UInt8[np.ndarray, "H W 3"]
     layer: UInt8[np.ndarray, "H W 4"]
+    strength: Float[np.ndarray, "H W"]
 
     @property
     def whole(self) -> bool:
@@ -42,6 +47,22 @@ class Laid:
         """Return the picture under its heat map."""
         alpha = self.layer[..., 3:] / 255 * opacity
         return np.rint(self.base * (1 - alpha) + self.layer[..., :3] * alpha).astype(np.uint8)
+
+    def drawn(self) -> UInt8[np.ndarray, "H W 3"]:
+        """Return the picture and its map, as the look shows them."""
+        mode = self.look.mode
+        if mode == "original":
+            return self.original
+        if mode in ("blended", "heat-map"):
+            return self.blended(OPACITY if mode == "blended" else 1.0)
+        share = self.strength[..., None]
+        if mode == "masked":
+            shown = self.original * share
+        else:
+            # Eight bits of transparency, over white.
+            alpha = np.floor(share * 255) / 255
+            shown = np.rint(self.original * alpha + 255 * (1 - alpha))
+        return np.where(self.layer[..., 3:] > 0, shown.astype(np.uint8), self.base)
 
 
 def placed(row: GeometryRow | None, shown: tuple[int, int]) -> Geometry:
@@ -68,13 +89,19 @@ def on_grid(values: Float32[np.ndarray, "..."], how: Reduce, grid: tuple[int, in
     return F.interpolate(flat[:, None], size=grid, mode="bilinear", align_corners=False)[0, 0].numpy()
 
 
-def lay(original: UInt8[np.ndarray, "H W 3"], heat: Float[np.ndarray, "h w"], show: Show, place: Geometry) -> Laid:
+def lay(
+    original: UInt8[np.ndarray, "H W 3"],
+    heat: Float[np.ndarray, "h w"],
+    sign: Sign,
+    place: Geometry,
+    look: Look = DEFAULT,
+) -> Laid:
     """Lay a map on the model's input grid onto the picture; ``place`` is the geometry at the picture's size."""
-    scale = scale_of(heat, show)
+    scale = scale_of(heat, sign, look.outlier_perc, look.colours)
     seen = place.seen.numpy()
     spread = place.to_picture(torch.from_numpy(heat)).numpy()
     layer = np.dstack([scale.rgb(spread), np.where(seen, 255, 0).astype(np.uint8)])
-    return Laid(scale, scale.rgb(heat), hatched(original, ~seen), layer)
+    return Laid(look, scale, scale.rgb(heat), original, hatched(original, ~seen), layer, scale.unit(spread))
 
 
 def hatched(pixels: UInt8[np.ndarray, "H W 3"], where: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -105,6 +132,6 @@ def _within(places: np.ndarray, length: int) -> Bool[np.ndarray, " n"]:
     return np.asarray((places >= 0) & (places < length))
 
 
-def colour_bar(show: Show, height: int = 1) -> UInt8[np.ndarray, "h 256 3"]:
+def colour_bar(scale: Scale, height: int = 1) -> UInt8[np.ndarray, "h 256 3"]:
     """Return the scale's colours from left to right."""
-    return np.repeat(table(show)[None], height, axis=0)
+    return np.repeat(table(scale.sign, scale.colours)[None], height, axis=0)

@@ -16,9 +16,9 @@ from whence.reports.images import Encoded
 from whence.reports.overlay import OPACITY
 from whence.reports.views import PictureView, picture_view
 
-# Above either, the page's images lie beside it: at up to 150 KB an explanation, one file would pass 50 MB.
+# Above either, the page's images lie beside it: at up to 180 KB an explanation, one file would pass 50 MB.
 MOST_PICTURES = 200
-MOST_EXPLANATIONS = 350
+MOST_EXPLANATIONS = 280
 # Above this many pictures the page has a table of contents.
 _FEW = 3
 

@@ -7,9 +7,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from whence.reports import words
+from whence.reports import legend, words
+from whence.reports.colours import Scale
 from whence.reports.contents import ExplanationRow, PictureRow
 from whence.reports.figures import ExplanationFigures, PictureFigures
+from whence.reports.look import Mode
 from whence.reports.overlay import colour_bar
 
 _PAPER, _INK, _SOFT = "#ffffff", "#1b1b22", "#595964"
@@ -47,7 +49,7 @@ def sheet(
 
 def _tiles(explanation: ExplanationRow, drawn: PictureFigures, shown: ExplanationFigures) -> Iterator[Tile]:
     yield Tile(drawn.original, "picture")
-    yield Tile(shown.laid.blended(), "map" if shown.laid.whole else "map (hatched: not seen)")
+    yield Tile(shown.laid.drawn(), legend.short(shown.laid.look.mode, shown.laid.whole))
     evidence, target = explanation["evidence"], explanation["target"]
     if evidence is None:
         return
@@ -83,15 +85,25 @@ def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, 
     pen.text(at, said, fill=colour, font=font)
 
 
+def _bar(scale: Scale, mode: Mode) -> UInt8[np.ndarray, "h 256 3"]:
+    """Return the scale's colours, or what becomes of a white pixel that is masked and of a black one that fades."""
+    if mode not in ("masked", "alpha-scaling"):
+        return colour_bar(scale, _BAR)
+    grey = np.arange(256, dtype=np.uint8)[:: 1 if mode == "masked" else -1]
+    return np.broadcast_to(grey[None, :, None], (_BAR, 256, 3)).copy()
+
+
 def _scale(
     canvas: Image.Image, pen: ImageDraw.ImageDraw, shown: ExplanationFigures, at: tuple[int, int], side: int
 ) -> None:
     """Draw the colour bar under the map, with its numbers; a map without any has no scale."""
-    scale = shown.laid.scale
+    scale, look = shown.laid.scale, shown.laid.look
     if scale.top == 0:
-        _write(pen, at, "the map is zero everywhere", _CAPTION, side, _SOFT)
+        _write(pen, at, legend.nothing(scale.sign), _CAPTION, side, _SOFT)
         return
-    canvas.paste(Image.fromarray(colour_bar(scale.show, _BAR)).resize((side, _BAR)), at)
+    if not look.bar or look.mode == "original":
+        return
+    canvas.paste(Image.fromarray(_bar(scale, look.mode)).resize((side, _BAR)), at)
     font = ImageFont.load_default(_CAPTION)
     for value, anchor, left in zip(scale.ticks, ("la", "ma", "ra"), (0, side // 2, side), strict=True):
         said = words.plain(words.number(value))

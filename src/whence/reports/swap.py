@@ -12,7 +12,7 @@ from secrets import token_hex
 from whence.errors import OutputError
 
 # The names that whence gives to pictures.
-_OURS = re.compile(r"\d+-[a-z0-9+~-]+\.(png|jpg|jpeg|webp)")
+_OURS = re.compile(r"\d+-[a-z0-9.+~-]+\.(png|jpg|jpeg|webp)")
 
 RESULT, REPORT, MAPS, PICTURES = "result.json", "report.html", "maps.npz", "pictures"
 

@@ -1,17 +1,19 @@
 """From results and drawn pixels to what the page's template says and shows; no markup here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
 
-from whence.reports import words
+from whence.reports import legend, words
 from whence.reports.contents import ExplanationRow, PictureRow
-from whence.reports.figures import ExplanationFigures, PictureFigures, map_name
+from whence.reports.figures import ExplanationFigures, PictureFigures
 from whence.reports.images import Encoded, exact, photo, shrunk
-from whence.reports.overlay import colour_bar
+from whence.reports.names import map_name
+from whence.reports.overlay import Laid, colour_bar
+from whence.reports.small import Small
 
 # The longest side, in pixels, of a picture on the page, and the one at which it is shown where there is room.
 _LONGEST, _SHOWN = 560, 400
@@ -44,20 +46,31 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One small map that stands beside or behind another one, with its name and, of a channel, its weight."""
+
+    image: Image
+    name: str
+    weight: str | None = None
+
+
+@dataclass(frozen=True)
 class ExplanationView:
-    """One card."""
+    """One card; ``channels`` ends with the sum of them all."""
 
     row: ExplanationRow
     target: str
     value: str
     evidence: tuple[Exhibit, ...]
     base: Image
-    layer: Image
+    layer: Image | None
+    caption: str
     heat: Image
-    bar: Image
+    bar: Image | None
     ticks: tuple[str, ...]
-    zero: bool
-    whole: bool
+    legend: str
+    layers: tuple[Part, ...]
+    channels: tuple[Part, ...]
     facts: Mapping[str, str]
 
 
@@ -97,22 +110,54 @@ def _image(name: str, encoded: Encoded, alt: str, keep: Keep) -> Image:
 
 def _explanation(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigures, keep: Keep) -> ExplanationView:
     target, laid, title = words.label(row["target"]), drawn.laid, row["title"]
+    blended = laid.look.mode == "blended"
     return ExplanationView(
         row=row,
         target=target,
         value=words.measured(row["target"], words.before(row["target"])),
         evidence=_evidence(row, drawn, of, keep),
-        base=_image("base", photo(shrunk(laid.base, _LONGEST)), f"The picture under the map of {title}", keep),
-        layer=_image("layer", photo(shrunk(laid.layer, _LONGEST), _LAYER_QUALITY), "", keep),
+        base=_base(laid, title, keep),
+        layer=_image("layer", photo(shrunk(laid.layer, _LONGEST), _LAYER_QUALITY), "", keep) if blended else None,
+        caption=legend.on_picture(laid.look.mode, laid.whole),
         heat=_image(
             "map", exact(shrunk(laid.heat, _SHOWN)), f"Map of {title} for {target}, without the picture", keep
         ),
-        bar=_image("bar", exact(colour_bar(row["show"])), "", keep),
+        bar=_image("bar", exact(colour_bar(laid.scale)), "", keep) if laid.look.bar and laid.scale.top else None,
         ticks=tuple(words.number(tick) for tick in laid.scale.ticks),
-        zero=laid.scale.top == 0,
-        whole=laid.whole,
+        legend=legend.of_scale(laid.scale, row["reduce"], laid.look),
+        layers=tuple(_layers(row, drawn.small, keep)),
+        channels=tuple(_channels(row, drawn.small, keep)),
         facts=_facts(row),
     )
+
+
+def _base(laid: Laid, title: str, keep: Keep) -> Image:
+    """Return what lies under the layer, or, in a look without one, the picture and its map in that look."""
+    mode = laid.look.mode
+    if mode == "blended":
+        return _image("base", photo(shrunk(laid.base, _LONGEST)), f"The picture under the map of {title}", keep)
+    shown = shrunk(laid.drawn(), _LONGEST)
+    alt = f"Map of {title}, drawn as {mode}"
+    return _image("base", exact(shown) if mode == "heat-map" else photo(shown), alt, keep)
+
+
+def _layers(row: ExplanationRow, drawn: Small, keep: Keep) -> Iterator[Part]:
+    for number, (layer, pixels) in enumerate(zip(row.get("layers", []), drawn.layers, strict=True)):
+        yield Part(_small(f"layer-{number}", pixels, f"Map at the layer {layer['name']}", keep), layer["name"])
+
+
+def _channels(row: ExplanationRow, drawn: Small, keep: Keep) -> Iterator[Part]:
+    for channel, pixels in zip(row.get("channels", []), drawn.channels, strict=True):
+        name = f"Channel {channel['index']}"
+        image = _small(f"channel-{channel['index']}", pixels, f"{name}, times its weight", keep)
+        yield Part(image, name, words.number(channel["weight"]))
+    if drawn.channels:
+        name = f"Sum of all {row.get('channels_total', len(drawn.channels))} channels"
+        yield Part(_small("sum", drawn.whole, name, keep), name)
+
+
+def _small(name: str, pixels: UInt8[np.ndarray, "h w 3"], alt: str, keep: Keep) -> Image:
+    return _image(name, photo(pixels, _LAYER_QUALITY), alt, keep)
 
 
 def _evidence(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigures, keep: Keep) -> tuple[Exhibit, ...]:

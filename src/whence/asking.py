@@ -1,0 +1,62 @@
+"""What is asked for: the methods, each with the options that a user gave."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from whence.errors import OptionError, nearest
+from whence.registry import METHODS
+
+
+@dataclass(frozen=True)
+class MethodRequest:
+    """A method with the options that a user gave."""
+
+    method: str
+    options: Mapping[str, object]
+
+    @classmethod
+    def read(cls, text: str) -> "MethodRequest":
+        """Read ``NAME`` or ``NAME:key=value,...``; ``+`` joins a list inside a value.
+
+        Raises
+        ------
+        UnknownNameError, OptionError
+            There is no such method or option, or a value cannot be read.
+        """
+        name, _, rest = text.partition(":")
+        known = METHODS.facts(name).options
+        options: dict[str, object] = {}
+        for pair in filter(None, rest.split(",")):
+            key, equals, value = pair.partition("=")
+            if not equals:
+                raise OptionError(f"method {text!r}: after the colon stand key=value pairs, joined by commas")
+            if key not in known:
+                raise OptionError(f"{name} has no option {key!r}: {nearest(key, known)}")
+            options[key] = known[key].read(value)
+        return cls(name, options)
+
+    def given(self, more: Mapping[str, object]) -> "MethodRequest":
+        """Return the request with those of the options that its method has and that it does not state itself."""
+        known = METHODS.facts(self.method).options
+        return MethodRequest(self.method, {key: v for key, v in more.items() if key in known} | dict(self.options))
+
+
+def requests(methods: Sequence[str], options: Mapping[str, object], seed: int = 0) -> list[MethodRequest]:
+    """Return the methods asked for; every option goes to the methods that have it, and one must.
+
+    Raises
+    ------
+    UnknownNameError, OptionError
+        There is no such method, no method has an option, or a value is not allowed.
+    """
+    asked = [MethodRequest.read(text) for text in methods]
+    for name in options:
+        if not any(name in METHODS.facts(request.method).options for request in asked):
+            known = {key for request in asked for key in METHODS.facts(request.method).options}
+            raise OptionError(
+                f"no option {name!r} for {' and '.join(r.method for r in asked)}: {nearest(name, known)}"
+            )
+    made = [request.given({**options, "seed": seed}) for request in asked]
+    for request in made:
+        METHODS.facts(request.method).checked(request.options)
+    return made
