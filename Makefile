@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check sweep bench docs-figures clean
+.PHONY: demo test check sweep bench docs docs-figures clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,10 @@ sweep: .venv/ready
 bench: .venv/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/run.py
+
+# The facts on the methods' pages, their index, and the README's table.
+docs: .venv/ready
+	$(BIN)/python docs/make_pages.py
 
 # The figures of the docs; those with photos go into a folder that is not committed.
 docs-figures: .venv/ready

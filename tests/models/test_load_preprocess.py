@@ -75,6 +75,32 @@ def test_transformers(processor, settings, photo):
     assert off(ours, theirs(images=photo, return_tensors="pt")["pixel_values"][0], photo) <= TOLERANCE
 
 
+@pytest.mark.parametrize("size", [(361, 543), (257, 301), (300, 301), (333, 256), (259, 999)])
+@pytest.mark.parametrize("crop", [224, 223])
+def test_transformers_centre_crop_of_odd_sizes(size, crop):
+    """Where half a pixel is left over, torchvision takes the even row and transformers the one before."""
+    theirs = importlib.import_module("transformers").BitImageProcessor(
+        size={"shortest_edge": 257}, crop_size={"height": crop, "width": crop}, do_center_crop=True
+    )
+    ours = stated_or_own(readings(theirs.to_dict()), theirs)
+    noise = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    photo = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(1))
+    assert isinstance(ours, Preprocess)
+    assert off(ours, theirs(images=photo, return_tensors="pt")["pixel_values"][0], photo) <= TOLERANCE
+
+
+@pytest.mark.parametrize("size", [(91, 120), (223, 225), (100, 301)])
+def test_transformers_centre_crop_of_pictures_that_are_smaller(size):
+    """They are padded with black, the odd row behind; without a resize the numbers are the picture's own."""
+    theirs = importlib.import_module("transformers").BitImageProcessor(
+        do_resize=False, crop_size={"height": 224, "width": 224}, do_center_crop=True
+    )
+    ours = stated_or_own(readings(theirs.to_dict()), theirs)
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8))
+    assert isinstance(ours, Preprocess)
+    assert off(ours, theirs(images=photo, return_tensors="pt")["pixel_values"][0], photo) <= 1e-5
+
+
 def test_a_processor_in_a_folder_is_used(tmp_path):
     options = {"num_hidden_layers": 1, "hidden_size": 12, "num_attention_heads": 2, "image_size": 32}
     labels = {"id2label": {0: "cat", 1: "dog"}, "label2id": {"cat": 0, "dog": 1}, "num_labels": 2}

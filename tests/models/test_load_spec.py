@@ -131,8 +131,37 @@ def test_no_network_says_what_to_do_instead(monkeypatch):
         raise URLError("no route to host")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(ModelError, match=r"cannot be loaded .*no route.* weights=FILE, or weights=\"random\""):
+    with pytest.raises(ModelError, match=r"cannot be downloaded .*no route.* weights=FILE, or weights=\"random\""):
         load_model("torchvision:squeezenet1_1")
+
+
+@pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("no route to host")])
+def test_a_failed_download_of_timm_is_no_fault_of_the_constructor(monkeypatch, error):
+    def offline(*_, **__):
+        raise error
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
+    with pytest.raises(ModelError, match=r"weights cannot be downloaded .*no route.* weights=FILE") as caught:
+        load_model("timm:mobilenetv3_small_050")
+    assert "constructor" not in str(caught.value)
+
+
+def test_an_option_that_timm_refuses_is_the_constructors(monkeypatch):
+    def offline(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
+    with pytest.raises(ModelError, match=r"its constructor failed .*colour"):
+        load_model("timm:mobilenetv3_small_050", colour="red")
+
+
+def test_a_failed_download_of_transformers_says_so(monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", offline)
+    with pytest.raises(ModelError, match=r"weights cannot be downloaded .*no route.* weights=FILE"):
+        load_model("hf:google/vit-base-patch16-224")
 
 
 def test_published_weights_are_read_without_running_code(monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 
 import whence
 from corpus import corpus
+from small_nets import SmallViT, drawn, tiny_options
 from whence.errors import PictureError
 from whence.explaining import Job, outcomes, requests
 from whence.explanation import Failure
@@ -17,14 +18,19 @@ def cases(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model():
-    return whence.load_model("creatures")
+def models():
+    """Return by what a method needs a model that it can explain; both see the pictures alike."""
+    cnn = whence.load_model("creatures")
+    vit = drawn(SmallViT(classes=len(cnn.labels)), shape=(3, 64, 64)).float()
+    return {"attention": whence.Classifier(vit, cnn.preprocess, cnn.labels), "anything else": cnn}
 
 
 @pytest.mark.parametrize("method", whence.methods.names())
-def test_a_map_or_the_picture_s_error(method, cases, model):
+def test_a_map_or_the_picture_s_error(method, cases, models):
+    attention = whence.methods.facts(method).needs == "attention"
+    model = models["attention" if attention else "anything else"]
     plain = [case for case in cases if case.bits is None]
-    job = Job(model, requests([method], {}))
+    job = Job(model, requests([method], tiny_options(whence.methods.facts(method))))
     for case, outcome in zip(plain, outcomes(job, [case.path for case in plain]), strict=True):
         if case.error is not None:
             assert isinstance(outcome, Failure), case.name

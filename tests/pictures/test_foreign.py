@@ -78,6 +78,65 @@ def test_where_no_geometry_can_be_found_a_note_says_so(function):
     assert "input grid" in prepared.notes[0]
 
 
+def in_colours(preprocess):
+    note = preprocess(PICTURE).notes[0]
+    assert ("colours at random" in note) != ("pixels at random" in note)
+    assert "input grid" in note
+    return "colours at random" in note
+
+
+@pytest.mark.parametrize(
+    ("transform", "colours"),
+    [
+        (transforms.ColorJitter(0.4, 0.4, 0.4, 0.1), True),
+        (transforms.ColorJitter(brightness=0.3), True),
+        (transforms.ColorJitter(contrast=0.9), True),
+        (transforms.RandomAdjustSharpness(3, p=0.5), True),
+        (transforms.RandomCrop(32), False),
+        (transforms.RandomCrop((120, 90)), False),
+        (transforms.RandomCrop((100, 200)), False),
+        (transforms.RandomResizedCrop((120, 200), scale=(0.5, 0.9)), False),
+        (transforms.RandomHorizontalFlip(), False),
+        (transforms.RandomVerticalFlip(), False),
+        (transforms.RandomRotation(10), False),
+        (transforms.Compose([transforms.ColorJitter(0.3), transforms.RandomCrop(60)]), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_done_at_random_is_said(transform, colours):
+    """Also where all crops have one size, or move along one axis alone."""
+    with torch.random.fork_rng():
+        torch.random.manual_seed(0)
+        preprocess = ForeignPreprocess(transforms.Compose([transform, transforms.ToTensor()]))
+        assert in_colours(preprocess) == colours
+        assert preprocess(PICTURE).geometry is None
+        assert preprocess.pixels is None
+
+
+def test_a_crop_that_is_random_only_in_larger_pictures_is_noticed():
+    """The first picture is as large as the crop, so that nothing can move in it."""
+    preprocess = ForeignPreprocess(transforms.Compose([transforms.RandomCrop((120, 200)), transforms.ToTensor()]))
+    assert preprocess(PICTURE).geometry is not None
+    larger = read(np.zeros((1200, 2000, 3), np.uint8))
+    with torch.random.fork_rng():
+        torch.random.manual_seed(0)
+        assert "pixels at random" in preprocess(larger).notes[0]
+
+
+def test_looking_for_chance_leaves_the_users_draws_alone():
+    draws = []
+    preprocess = ForeignPreprocess(
+        lambda picture: draws.append(float(torch.rand(()))) or transforms.functional.to_tensor(picture)
+    )
+    with torch.random.fork_rng():
+        torch.random.manual_seed(3)
+        expected = torch.rand(2).tolist()
+        torch.random.manual_seed(3)
+        preprocess(PICTURE)
+        assert draws[0] == pytest.approx(expected[0])
+        assert float(torch.rand(())) == pytest.approx(expected[1])
+
+
 def test_black_and_white_are_found():
     preprocess = ForeignPreprocess(transforms.Compose([transforms.ToTensor(), NORMALISED]))
     assert torch.allclose(

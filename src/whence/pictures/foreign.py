@@ -1,10 +1,12 @@
 """Any callable as preprocessing: torchvision's, albumentations', a transformers processor, a user's own.
 
 Nothing is known of such a callable. What it does to black and to white, and where its output lies on the picture, is
-found by sending it four pictures of the same size: black, white, and the pictures' own coordinates as grey.
+found by sending it pictures of the same size: black, white, the pictures' own coordinates as grey, and a pattern,
+again and again, that tells what it does at random.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,20 @@ from whence.pictures.read import Picture
 _NO_GEOMETRY = (
     "the preprocessing moves pixels in a way that is no crop and resize: the map stays on the model's input grid"
 )
+_MOVES_AT_RANDOM = (
+    "the preprocessing moves pixels at random, and one draw is explained: the map stays on the model's input grid"
+)
+_COLOURS_AT_RANDOM = (
+    "the preprocessing changes colours at random, and one draw is explained: the map stays on the model's input grid"
+)
+# So often the same picture is sent where chance is looked for: a mirror of every second picture is missed by one
+# classifier in 2048.
+_DRAWS = 12
+_SMALL = (64, 96)
+# Places of edges, as shares of a side, that neither a mirror nor a turn maps onto themselves.
+_EDGES = (0.13, 0.24, 0.42, 0.55, 0.61, 0.83)
+# This share of the places may change from bright to dark, because it lies at the fields' borders.
+_BLURRED = 0.01
 # An input value counts as coming from the picture where white and black differ by this share of the most.
 _ALIVE = 0.02
 
@@ -64,17 +80,27 @@ def _tensor(output: Any) -> Float[Tensor, "c h w"]:  # noqa: ANN401
     return made
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What is known of the callable at one size; a note where the geometry is not."""
+
+    geometry: Geometry | None
+    pixels: PixelRange | None
+    note: str | None
+
+
 class ForeignPreprocess(Preprocessing):
     """A callable from a picture to a tensor, with the geometry that was found for it."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self._found: dict[tuple[int, int], tuple[Geometry | None, PixelRange | None]] = {}
+        self._found: dict[tuple[int, int], _Found] = {}
+        self._drawn: str | None = None
 
     @property
     def pixels(self) -> PixelRange | None:
         """What black and white become, as found on a picture of 256 x 256."""
-        return self._probed((256, 256))[1]
+        return self._probed((256, 256)).pixels
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
@@ -85,8 +111,8 @@ class ForeignPreprocess(Preprocessing):
     def __call__(self, picture: Picture) -> Prepared:
         """Turn a picture into the model's input; the geometry is None, with a note, where it cannot be found."""
         prepared = self._run(picture.rgb8())
-        geometry = self._probed(picture.size)[0]
-        return Prepared(prepared, geometry, () if geometry else (_NO_GEOMETRY,))
+        found = self._probed(picture.size)
+        return Prepared(prepared, found.geometry, (found.note,) if found.note else ())
 
     def _run(self, pixels: np.ndarray) -> Float[Tensor, "c h w"]:
         try:
@@ -99,10 +125,23 @@ class ForeignPreprocess(Preprocessing):
             ) from error
         return _tensor(made).detach().float()
 
-    def _probed(self, size: tuple[int, int]) -> tuple[Geometry | None, PixelRange | None]:
+    def _probed(self, size: tuple[int, int]) -> "_Found":
         if size not in self._found:
-            self._found[size] = self._probe(size)
+            # The user's own draws go on as if nothing had been looked for.
+            with torch.random.fork_rng([]):
+                chance = self._chance(size)
+                geometry, pixels = (None, None) if chance else self._probe(size)
+            self._found[size] = _Found(geometry, pixels, chance or (None if geometry else _NO_GEOMETRY))
         return self._found[size]
+
+    def _chance(self, size: tuple[int, int]) -> str | None:
+        """Return what the callable does at random, found by many small draws once, and by two of each size."""
+        if self._drawn is None:
+            try:
+                self._drawn = _told([self._run(_pattern(_SMALL)) for _ in range(_DRAWS)])
+            except PictureError:  # a crop, say, that is larger than the small picture
+                self._drawn = _told([self._run(_pattern(size)) for _ in range(_DRAWS)])
+        return self._drawn or _told([self._run(_pattern(size)) for _ in range(2)]) or None
 
     def _probe(self, size: tuple[int, int]) -> tuple[Geometry | None, PixelRange | None]:
         """Send black, white and coordinates through the callable, and fit one line an axis."""
@@ -119,9 +158,8 @@ class ForeignPreprocess(Preprocessing):
         if not alive.any():
             return None, None
         pixels = _pixel_range(black, white, alive)
-        again = self._run(np.repeat(rows.astype(np.uint8)[:, :, None], 3, axis=2))
-        if pixels is None or not torch.equal(again, y):
-            return None, pixels
+        if pixels is None:
+            return None, None
         place_y, place_x = (pixels.to_pixels(ramp).mean(0) for ramp in (y, x))
         down = _line(place_y, alive, axis=0, length=height)
         along = _line(place_x, alive, axis=1, length=width)
@@ -129,6 +167,32 @@ class ForeignPreprocess(Preprocessing):
             return None, pixels
         grid = (int(black.shape[1]), int(black.shape[2]))
         return Geometry(size, grid, (down[0], along[0], down[1], along[1])), pixels
+
+
+def _pattern(size: tuple[int, int]) -> np.ndarray:
+    """Return a board of dark and bright fields of all sizes, far enough from black and white to be changed."""
+    down, along = (np.searchsorted(_EDGES, (np.arange(n) + 0.5) / n) % 2 for n in size)
+    grey = np.where(np.not_equal.outer(down, along), 168, 88).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _told(draws: Sequence[Float[Tensor, "c h w"]]) -> str:
+    """Return in words in what the results for one pattern differ, nothing where they are all the same."""
+    first, *others = draws
+    if all(torch.equal(first, other) for other in others):
+        return ""
+    if any(first.shape != other.shape for other in others):
+        return _MOVES_AT_RANDOM
+    fields = [_fields(draw) for draw in draws]
+    still = all(bool((field != fields[0]).float().mean() <= _BLURRED) for field in fields)
+    return _COLOURS_AT_RANDOM if still else _MOVES_AT_RANDOM
+
+
+def _fields(values: Float[Tensor, "c h w"]) -> Bool[Tensor, "h w"]:
+    """Return where the bright fields of the pattern lie, whatever the colours."""
+    grey = values.mean(0)
+    some = grey.flatten()[:: grey.numel() // 1_000_000 + 1]
+    return grey > (some.quantile(0.1) + some.quantile(0.9)) / 2
 
 
 def _pixel_range(

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
+from typing import Literal
 
 import numpy as np
 import torch
@@ -128,7 +129,9 @@ class Preprocess(Preprocessing):
     """The preprocessing that a model states: resize, centre crop, normalise.
 
     ``resize`` is the length of the shorter side or (height, width), ``crop`` the side or (height, width) of the
-    centre crop; either may be absent. Pixels lie in [0, 1] before ``mean`` and ``std``, one value a channel.
+    centre crop; either may be absent. ``round_crop`` says at which row a crop begins whose middle falls between two:
+    the even one, as torchvision has it, or the one ``down`` towards 0, as transformers has it. Pixels lie in [0, 1]
+    before ``mean`` and ``std``, one value a channel.
     With antialiasing, a resize equals Pillow's to one level of 255.
     """
 
@@ -139,6 +142,7 @@ class Preprocess(Preprocessing):
     channels: int = 3
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    round_crop: Literal["even", "down"] = "even"
 
     def __post_init__(self) -> None:
         """Refuse what no model can state."""
@@ -223,7 +227,8 @@ class Preprocess(Preprocessing):
         if self.crop is None:
             return pixels, (0, 0)
         height, width = _two(self.crop)
-        y, x = (round((have - want) / 2) for have, want in zip(pixels.shape[1:], (height, width), strict=True))
+        rounded = round if self.round_crop == "even" else int
+        y, x = (rounded((have - want) / 2) for have, want in zip(pixels.shape[1:], (height, width), strict=True))
         beyond_y, beyond_x = y + height - pixels.shape[1], x + width - pixels.shape[2]
         # A negative pad of F.pad is a crop.
         return F.pad(pixels, (-x, int(beyond_x), -y, int(beyond_y))), (y, x)

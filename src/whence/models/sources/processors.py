@@ -1,6 +1,7 @@
 """The settings of transformers' image processors, as a ``Preprocess``."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from whence.pictures.preprocess import Preprocess
@@ -20,7 +21,8 @@ def readings(settings: Mapping[str, Any]) -> Iterator[Preprocess]:
         return
     mean, std = _moments(settings)
     for resize, crop in _sizes(settings):
-        yield Preprocess(resize=resize, crop=crop, interpolation=interpolation, mean=mean, std=std)
+        made = Preprocess(resize=resize, crop=crop, interpolation=interpolation, mean=mean, std=std)
+        yield made if crop is None else replace(made, round_crop="down")
 
 
 def _moments(settings: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -66,8 +66,8 @@ def fetching(request: Request) -> Iterator[None]:
         raise
     except Exception as error:  # urllib, httpx, the hub and the file system have no base class in common
         raise ModelError(
-            f"{request.asked}: its published weights cannot be loaded ({said(error)}), "
-            f'give weights=FILE, or weights="{RANDOM}" for an untrained model'
+            f"{request.asked}: its published weights cannot be downloaded or read ({said(error)}), check the "
+            f'connection, or give weights=FILE, or weights="{RANDOM}" for an untrained model'
         ) from error
 
 

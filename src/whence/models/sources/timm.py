@@ -10,6 +10,7 @@ from torch import nn
 from whence.errors import ModelError, nearest
 from whence.models.classifier import Classifier
 from whence.models.extras import library
+from whence.models.random import undisturbed
 from whence.models.sources.request import Request, Shape, constructed, fetching, filled, ready
 from whence.models.stated import stated_or_own
 from whence.pictures.preprocess import Preprocess, Preprocessing
@@ -53,8 +54,14 @@ def _untrained(timm: Any, name: str, request: Request) -> nn.Module:  # noqa: AN
 
 
 def _published(timm: Any, name: str, request: Request) -> nn.Module:  # noqa: ANN401
-    with fetching(request):
-        net: Any = constructed(partial(timm.create_model, name, pretrained=True), request)
+    try:
+        with undisturbed(request.seed):
+            net: Any = timm.create_model(name, pretrained=True, **request.options)
+    except Exception:
+        # timm builds and fetches in one call: where it builds without weights, these are what failed.
+        constructed(partial(timm.create_model, name), request)
+        with fetching(request):
+            raise
     trained = net.pretrained_cfg["num_classes"]
     if net.num_classes not in (0, trained):
         raise ModelError(
