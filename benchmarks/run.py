@@ -1,31 +1,44 @@
-"""`make bench`: speed beside the peers, as multiples of one plain forward of the same batch."""
+"""`make bench`: speed beside the peers, each call between two plain forwards, all benches or those named."""
 
 import argparse
+import importlib
+import inspect
 import platform
 from importlib.metadata import version
 
 import torch
 
-import grad_cam
+BENCHES = ("grad_cam", "cams", "ablation_cam", "score_cam", "integrated_gradients", "occlusion", "rise")
+
+
+def table(name: str, rounds: int, repeats: int) -> None:
+    """Print one bench: what its figures are multiples of, and a row for each paired run."""
+    bench = importlib.import_module(name)
+    print(f"\n## {inspect.getdoc(bench)}\n")
+    header: tuple[str, ...] = ()
+    for case, batch, run in bench.runs(rounds, repeats):
+        if tuple(run.figures) != header:
+            header = tuple(run.figures)
+            print("| what | batch | plain forward | spread | " + " | ".join(header) + " |")
+            print("|---|---|---|---|" + "---|" * len(header))
+        cells = [f"{figure.wall:.2f} ({figure.cpu:.2f})" for figure in run.figures.values()]
+        steady = f"{run.spread:.0%}" + ("" if run.trusted else ", not counted")
+        print(f"| {case} | {batch} | {run.plain_ms:.1f} ms | {steady} | " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("benches", nargs="*", default=BENCHES, metavar="BENCH", help=" ".join(BENCHES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
     peers = ", ".join(f"{name} {version(name)}" for name in ("torch", "captum", "torchcam", "grad-cam"))
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; {peers}")
-    print("Wall time as a multiple of one plain no-gradient forward (in brackets: by CPU time); median of")
-    print(f"{asked.rounds} interleaved rounds. A run counts only where the plain forward spread at most 20 %.\n")
-    print(f"Grad-CAM, from a batch to its maps; floor {grad_cam.FLOOR}, limit {grad_cam.LIMIT}\n")
-    names = ("whence", "captum", "torch-cam", "grad-cam")
-    print("| net | batch | plain forward | spread | " + " | ".join(names) + " |")
-    print("|---|---|---|---|" + "---|" * len(names))
-    for net, batch, run in grad_cam.runs(asked.rounds, asked.repeats):
-        cells = [f"{run.figures[n].wall:.2f} ({run.figures[n].cpu:.2f})" for n in names]
-        steady = f"{run.spread:.0%}" + ("" if run.trusted else ", not counted")
-        print(f"| {net} | {batch} | {run.plain_ms:.1f} ms | {steady} | " + " | ".join(cells) + " |", flush=True)
+    print("Wall time (in brackets: CPU time) as a multiple of one plain no-gradient forward, or of the floor that the")
+    print(f"bench names; median of {asked.rounds} interleaved rounds, or of fewer where a call takes many seconds.")
+    print("A run counts only where the plain forward spread at most 20 %.")
+    for name in asked.benches:
+        table(name, asked.rounds, asked.repeats)
 
 
 if __name__ == "__main__":

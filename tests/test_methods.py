@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import whence
-from small_nets import tiny_options
+from small_nets import SmallViT, drawn, tiny_options
 from whence.errors import UnsupportedError
 from whence.registry import METHODS
 from whence.results import Passes
@@ -28,6 +28,8 @@ def model():
 def test_the_plan_of_cost_is_what_is_counted(method, model):
     """What depends on the picture may be less: a channel that is dead for it is not run."""
     facts = METHODS.facts(method)
+    if facts.needs == "attention":
+        model = whence.Classifier(drawn(SmallViT()), model.preprocess)
     x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     options = tiny_options(facts)
     plan = facts.cost(facts.checked(options), model)

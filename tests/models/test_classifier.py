@@ -1,14 +1,16 @@
 """What a Classifier knows of its module."""
 
+import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from small_nets import SmallNet, drawn, pictures
-from whence import attribute
-from whence.errors import ModelError, NotFiniteError
+from small_nets import SmallNet, drawn, pictures, relative, tiny_options
+from whence import attribute, methods
+from whence.errors import ModelError, NotFiniteError, UnsupportedError
 from whence.models import classifier as module_under_test
 from whence.models.classifier import Classifier
 from whence.pictures.preprocess import Preprocess
@@ -156,11 +158,73 @@ def test_the_check_leaves_no_graph_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [SmallNet, None, "resnet18", lambda x: x], ids=["class", "None", "text", "function"]
+    ("module", "found"),
+    [(SmallNet, "not of the class SmallNet"), (None, "not of NoneType"), ("resnet18", "not of str")],
+    ids=["class", "None", "text"],
 )
-def test_a_classifier_is_made_of_a_module(module: object) -> None:
-    with pytest.raises(ModelError, match=r"made of a torch\.nn\.Module"):
+def test_a_classifier_is_made_of_a_module_or_a_function(module: object, found: str) -> None:
+    with pytest.raises(ModelError, match=rf"made of a torch\.nn\.Module, or of a function .*{found}"):
         Classifier.__init__.__wrapped__(Classifier.__new__(Classifier), module)
+
+
+# Black boxes
+
+BLACK_BOXES = {
+    "a function": lambda net: lambda x: net(x.double()),
+    "numpy": lambda net: lambda x: net(torch.from_numpy(x.numpy()).double()).numpy(),
+    "a partial": lambda net: partial(lambda factor, x: factor * net(x.double()), 1),
+    "a tuple": lambda net: lambda x: (net(x.double()), None),
+}
+
+
+@pytest.mark.parametrize("box", BLACK_BOXES)
+@pytest.mark.parametrize("method", ["rise", "occlusion"])
+def test_a_function_is_explained_as_the_module_behind_it(method: str, box: str) -> None:
+    net, x = drawn(SmallNet()).eval(), pictures()
+    options = tiny_options(methods.facts(method))
+    expected = attribute(net, x.float().double(), method, **options)
+    for model in (BLACK_BOXES[box](net), Classifier(BLACK_BOXES[box](net))):
+        answer = attribute(model, x, method, **options)
+        assert relative(answer.values.double(), expected.values) <= 1e-5
+        assert torch.equal(answer.target, expected.target)
+        assert answer.passes == expected.passes
+
+
+LOOK_INSIDE = [name for name in methods.names() if methods.facts(name).needs != "scores"]
+
+
+@pytest.mark.parametrize("method", LOOK_INSIDE)
+def test_a_method_that_looks_inside_refuses_a_function(method: str) -> None:
+    net, calls = drawn(SmallNet()), []
+    with pytest.raises(UnsupportedError, match=rf"^{re.escape(method)} needs .* take .* occlusion or rise"):
+        attribute(lambda x: calls.append(x) or net(x.double()), pictures(), method)
+    assert calls == []
+
+
+def test_a_function_may_work_on_its_input() -> None:
+    net, x = drawn(SmallNet()).eval(), pictures()
+    before = x.clone()
+    attribute(lambda t: net(t.mul_(2).double()), x, "occlusion")
+    assert torch.equal(x, before)
+
+
+def named(x: torch.Tensor) -> torch.Tensor:
+    return x.mean((2, 3))
+
+
+def test_a_black_box_is_known_by_the_name_of_its_function() -> None:
+    first, second = Classifier(named), Classifier(lambda x: x.mean((2, 3)))
+    assert first.name == "named"
+    assert first.spec == f"python:{__name__}.named"
+    assert first.fingerprint == Classifier(named).fingerprint != second.fingerprint
+    assert Classifier(partial(named)).name == "partial"
+
+
+def test_a_function_that_returns_no_logits_is_told_so() -> None:
+    with pytest.raises(ModelError, match=r"returned \[2, 3, 16, 16\] where logits"):
+        attribute(lambda x: x.numpy(), pictures(), "occlusion")
+    with pytest.raises(ModelError, match="<lambda> cannot take an input of shape"):
+        attribute(lambda x: x.reshape(7), pictures(), "occlusion")
 
 
 def test_an_unknown_activation_or_precision_is_refused() -> None:

@@ -16,7 +16,8 @@ from whence.models.session import opened
 THREADS, CALLS = 8, 50
 CONVOLUTIONAL = [name for name in methods.names() if methods.facts(name).needs != "attention"]
 # Quick ones take part in the long mix.
-QUICK = [name for name in CONVOLUTIONAL if methods.facts(name).family != "perturbation"]
+# CAM refuses most of these targets and layers.
+QUICK = [name for name in CONVOLUTIONAL if methods.facts(name).family != "perturbation" and name != "cam"]
 LAYERS = [None, "stem.1", "block.bn", "relu#1", ("relu", "down")]
 TARGETS = [None, 0, 3, "second", "1 - 2", [4, 1], lambda output: output[:, 1].exp()]
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whence.errors import ModelError, NotFiniteError
+from whence.models.attention import Readout
 from whence.models.layers import Catalogue
 from whence.models.parts import Parts, Versions
 from whence.models.replay import Plan
@@ -26,7 +28,9 @@ class Classifier:
     Parameters
     ----------
     module
-        Returns logits as a tensor, a tuple, a dict or an object with ``.logits``; never changed.
+        Returns logits as a tensor, a tuple, a dict or an object with ``.logits``; never changed. Or a black box: any
+        function from inputs [B, C, H, W], float32 on the CPU, to logits [B, K], of torch or numpy (for probabilities
+        their logarithms do). Only methods that need no more than scores explain it.
     preprocess
         A ``Preprocess``, or any callable from a picture to a tensor; None where only tensors are explained.
     labels
@@ -41,14 +45,14 @@ class Classifier:
     Raises
     ------
     ModelError
-        ``module`` is no module, or an argument is none of what is listed here.
+        ``module`` is no module and no function, or an argument is none of what is listed here.
     NotFiniteError
         A parameter or buffer holds NaN or infinity.
     """
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | Callable[..., Any],
         preprocess: Preprocessing | Callable[..., Any] | None = None,
         labels: Sequence[str] | None = None,
         name: str | None = None,
@@ -57,22 +61,27 @@ class Classifier:
         spec: str | None = None,
         precision: Precision = "float32",
     ) -> None:
-        if not isinstance(module, nn.Module):
-            raise ModelError(f"a Classifier is made of a torch.nn.Module, not of {type(module).__name__}")
+        if isinstance(module, type) or not callable(module):
+            found = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+            raise ModelError(
+                "a Classifier is made of a torch.nn.Module, or of a function from inputs [B, C, H, W] to logits, "
+                f"not of {found}"
+            )
         if activation not in ("softmax", "sigmoid"):
             raise ModelError(f"activation={activation!r}: give 'softmax' or 'sigmoid'")
-        self.module = _unwrapped(module)
+        self.module = _unwrapped(module) if isinstance(module, nn.Module) else BlackBox(module)
         self.preprocess = preprocess if preprocess is None else _preprocessing(preprocess)
         self.labels = None if labels is None else tuple(str(label) for label in labels)
-        self.name = name or type(self.module).__name__
-        self.spec = spec or f"python:{type(module).__module__}.{type(module).__qualname__}"
+        self.name = name or _named(self.module).__name__
+        self.spec = spec or f"python:{_named(module).__module__}.{_named(module).__qualname__}"
         self.precision = precision
         self.scale = Scale(activation, self.labels)
-        # Filled by sessions, once an input size: which layers can be explained, how one is replayed, and whether the
-        # model runs with channels last.
+        # Filled by sessions, once an input size: which layers can be explained, how one is replayed, whether the
+        # model runs with channels last, and what its attention maps mean.
         self.catalogues: dict[tuple[int, ...], Catalogue] = {}
         self.plans: dict[tuple[str, tuple[int, ...]], Plan] = {}
         self.channels_last: dict[tuple[int, ...], bool] = {}
+        self.readouts: dict[tuple[int, ...], Readout] = {}
         self._parts = Parts.of(self.module)
         self._checked: tuple[Parts, Versions] | None = None
         self._fingerprint: tuple[Parts, Versions, str] | None = None
@@ -135,6 +144,7 @@ class Classifier:
         self.catalogues.clear()
         self.plans.clear()
         self.channels_last.clear()
+        self.readouts.clear()
         return parts
 
     def _current(self) -> tuple[Parts, Versions]:
@@ -150,6 +160,29 @@ class Classifier:
         if self._fingerprint is None or self._fingerprint[:2] != (parts, versions):
             self._fingerprint = parts, versions, _sha256(self.module)
         return self._fingerprint[2]
+
+
+class BlackBox(nn.Module):
+    """A function as a module: what it returns is all that is known of it."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401  (functions return anything)
+        """Return what the function returns, an array as a tensor."""
+        output = self.function(x.detach())
+        return torch.as_tensor(output, device=x.device) if isinstance(output, np.ndarray) else output
+
+    def extra_repr(self) -> str:
+        """Return the function's name, by which one black box is told from another."""
+        return f"{_named(self).__module__}.{_named(self).__qualname__}"
+
+
+def _named(model: object) -> Any:  # noqa: ANN401  (a class or a function)
+    """Return what gives a model its name: its class, or the function in a black box."""
+    inner = model.function if isinstance(model, BlackBox) else model
+    return inner if hasattr(inner, "__qualname__") else type(inner)
 
 
 def _preprocessing(preprocess: Preprocessing | Callable[..., Any]) -> Preprocessing:

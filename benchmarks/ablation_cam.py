@@ -1,0 +1,87 @@
+"""Ablation-CAM: the floor is one forward pass, and the tail once a channel where it is not linear.
+
+grad-cam runs the net from the picture on for every channel, but for the layer itself. It is timed on the first
+channels of each layer, and scaled to all of them.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from pytorch_grad_cam import AblationCAM
+from pytorch_grad_cam.ablation_layer import AblationLayer
+from torch import Tensor, nn
+
+import whence
+from paired import Figure, Run, paired
+
+# The last block of each net, for which LIMIT holds, and layers inside it, for which LEAST_RATIO does. The block is
+# named, not the stage that holds it and whose output is the same: grad-cam puts its own layer in the place of the one
+# named, and so leaves out what stands inside.
+CASES = (
+    ("mobilenet_v2", "features.18"),
+    ("resnet50", "layer4.2"),
+    ("convnext_tiny", "features.7"),
+    ("resnet50", "layer4.2.conv1"),
+    ("convnext_tiny", "features.7.2.block.0"),
+)
+FLOOR = 1.0
+LIMIT = 10.0
+LEAST_RATIO = 20.0
+# grad-cam takes 32 channels at once by default.
+MEASURED = 64
+
+
+class First(AblationLayer):
+    """grad-cam's layer, told to ablate the first channels alone."""
+
+    def activations_to_be_ablated(self, activations: object, ratio_channels_to_ablate: float = 1.0) -> np.ndarray:
+        self.indices = np.arange(MEASURED)
+        return self.indices
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A paired run; ``channels`` of the layer, and how many times faster whence is than grad-cam, scaled to all."""
+
+    channels: int
+    run: Run
+    ratio: float
+
+
+def contenders(classifier: whence.Classifier, x: Tensor, layer: str) -> dict[str, Callable[[], object]]:
+    """Return the whole map by whence, and grad-cam's first channels and its forward passes around them."""
+    module: nn.Module = classifier.module
+    peer = AblationCAM(module, [module.get_submodule(layer)], ablation_layer=First())
+    return {
+        "whence": lambda: whence.attribute(classifier, x, "ablation-cam", layer=layer),
+        "grad-cam": lambda: peer(input_tensor=x, targets=None),
+    }
+
+
+def scaled(run: Run, channels: int) -> Scaled:
+    """Return the run with grad-cam's part scaled from the channels measured to all; two forwards are no loop."""
+    some = run.figures["grad-cam"]
+
+    def whole(multiple: float) -> float:
+        return 2 + (multiple - 2) * channels / MEASURED
+
+    peer = Figure(whole(some.wall), whole(some.least), whole(some.most), whole(some.cpu))
+    mine = run.figures["whence"]
+    return Scaled(channels, replace(run, figures={"whence": mine, "grad-cam": peer}), peer.wall / mine.wall)
+
+
+def runs(rounds: int, repeats: int) -> Iterator[tuple[str, str, Scaled]]:
+    """Yield a paired run for each net and layer, on random weights and one picture of 224 pixels."""
+    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    for name, layer in CASES:
+        classifier = whence.load_model(f"torchvision:{name}", weights="random")
+        module: nn.Module = classifier.module
+
+        def plain(module: nn.Module = module) -> object:
+            with torch.no_grad():
+                return module(x)
+
+        channels = whence.attribute(classifier, x, "ablation-cam", layer=layer).weights.shape[1]
+        yield name, layer, scaled(paired(plain, contenders(classifier, x, layer), rounds, repeats), channels)
