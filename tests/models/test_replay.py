@@ -204,6 +204,42 @@ def test_an_in_place_module_whose_input_is_read_later_needs_full_runs() -> None:
     assert_falls_back(net, "layer", "differs")
 
 
+def test_a_model_that_writes_to_its_input() -> None:
+    """Only then is a picture that is replayed many times copied."""
+    layer = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        x -= 0.5
+        return net.head((net.layer(net.conv(x)) * x.mean()).mean((2, 3)))
+
+    net, x, rows = small(forward, layer=layer), pictures(2), torch.ones(4, dtype=torch.int64)
+    before = x.clone()
+    for _ in range(2):
+        with opened(Classifier(net)) as session:
+            replay = session.replay(x, "layer")
+            assert replay.plan.reason == ""
+            assert replay.plan.writes_input
+            outputs = [session.replayed(replay, replay.activation[rows], rows) for _ in range(2)]
+        assert relative(outputs[1], outputs[0]) <= 1e-12
+        assert relative(outputs[0], net(x[rows].clone()).detach()) <= 1e-12
+    assert torch.equal(x, before)
+
+
+def test_a_record_that_is_written_to_before_the_layer_alone_is_not_copied_for_every_row() -> None:
+    """A norm whose output an in-place rectifier overwrites: in a replay both return what they recorded."""
+    net = small(
+        lambda n, x: n.head(n.layer(n.relu(n.norm(n.conv(x)))).mean((2, 3))),
+        norm=nn.BatchNorm2d(8),
+        relu=nn.ReLU(inplace=True),
+        layer=nn.Conv2d(8, 8, 3, padding=1),
+    )
+    assert_replays(net, "layer")
+    with opened(Classifier(net)) as session:
+        plan = session.replay(pictures(3), "layer").plan
+    assert "norm" in {call.path for call in plan.copied}
+    assert plan.written == frozenset()
+
+
 def test_an_alias_whose_input_is_written_to_later() -> None:
     def forward(net: nn.Module, x: Tensor) -> Tensor:
         a = net.conv(x)

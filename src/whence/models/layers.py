@@ -226,7 +226,7 @@ def _coverages(score: Tensor, entries: Sequence[tuple[Seen, Layout]]) -> list[fl
     ]
 
 
-def _projected(output: Any) -> tuple[Float[Tensor, ""], int]:  # noqa: ANN401
+def projected(output: Any) -> tuple[Float[Tensor, ""], int]:  # noqa: ANN401
     """Return a random projection of the logits, so that no class is preferred, and how many classes there are.
 
     A backbone without a head has no logits: all that it returns is projected.
@@ -253,7 +253,7 @@ def survey(module: nn.Module, x: Float[Tensor, "b c h w"], run: Callable[[Tensor
     leaf = noise.requires_grad_()
     with torch.enable_grad(), watched(module) as seen:
         output = run(leaf)
-        score, classes = _projected(output)
+        score, classes = projected(output)
     if score.grad_fn is None:
         raise LayerError("no gradient flows from the model's output to its input: name a layer yourself")
     entries = [

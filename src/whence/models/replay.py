@@ -8,7 +8,7 @@ full runs fails, full runs take the replays' place, with the same result.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -150,13 +150,16 @@ def _rows(leaf: Any, axis: _Axis | None, rows: Int[Tensor, " n"], writable: bool
 class Plan:
     """What is known of replaying a layer at one input size; made once.
 
-    ``axes`` say where every recorded tensor holds the batch, ``written`` which records later operations change in
-    place, ``calls`` how often each module runs in a full run. ``reason`` says why full runs are needed, and is empty
-    where replays do.
+    ``axes`` say where every recorded tensor holds the batch, ``copied`` which records later operations change in
+    place, ``written`` which of them are changed in a replay too, ``writes_input`` whether the model changes its input
+    in place, ``calls`` how often each module runs in a full run. ``reason`` says why full runs are needed, and is
+    empty where replays do.
     """
 
     axes: Mapping[Call, tuple[_Axis | None, ...]] = field(default_factory=dict)
+    copied: frozenset[Call] = frozenset()
     written: frozenset[Call] = frozenset()
+    writes_input: bool = False
     calls: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
 
@@ -176,15 +179,19 @@ class Plan:
 _ANOTHER_WAY = "the model takes another way for another batch size"
 
 
-def _planned(module: nn.Module, target: Call, x: Tensor, run: Callable[[Tensor], Any]) -> Plan:
-    """Compare the recordings for one and for two pictures, and see which records are written to later."""
-    one = _record(module, target, lambda: run(x[:1]))
-    two = _record(module, target, lambda: run(torch.cat((x[:1], x[:1]))), to_the_end=True)
+def _planned(module: nn.Module, target: Call, x: Tensor, run: Callable[[Tensor], Any]) -> tuple[Plan, Frontier]:
+    """Compare the records of one picture with those of two, and see what is written to later."""
+    both = torch.cat((x, x))
+    version = both._version
+    two = _record(module, target, lambda: run(both), to_the_end=True)
+    copied = frozenset(key for key, done in two.frontier.items() if _versions(done.leaves) != done.versions)
+    # The one comes last, so that a replay of two cannot meet a batch size that some module remembers.
+    one = _record(module, target, lambda: run(x.clone()), copied)
     if one.frontier.keys() != two.frontier.keys():
         raise LayerError(_ANOTHER_WAY)
     axes = {key: _axes(one.frontier[key], two.frontier[key]) for key in one.frontier}
-    written = frozenset(key for key, done in two.frontier.items() if _versions(done.leaves) != done.versions)
-    return Plan(axes, written, two.calls)
+    # Until a replay has been seen, all that is changed may be changed there too.
+    return Plan(axes, copied, copied, both._version != version, two.calls), one.frontier
 
 
 class Replay:
@@ -215,12 +222,12 @@ class Replay:
         self.plan = plans[key]
         self._frontier: Frontier = {}
         if not self.plan.reason:
-            self._frontier = _record(module, self._target, lambda: run(x), self.plan.written).frontier
+            self._frontier = _record(module, self._target, lambda: run(x.clone()), self.plan.copied).frontier
             if not self.plan.fits(self._frontier, len(x)):
                 self.plan = Plan(reason=_ANOTHER_WAY)
         if self.plan.reason:
             with recorded(module, [layer], gradients=False) as kept:
-                run(x)
+                run(x.clone())
             self.activation = kept[layer]
         else:
             leaves = self._frontier[self._target].leaves
@@ -232,50 +239,60 @@ class Replay:
         ``activations`` holds n of them in the layer's own layout; ``rows`` says to which picture of the batch each
         belongs, in [0, B).
         """
-        x = self._x[rows.to(self._x.device)]
         if not self.plan.reason:
-            output, calls = _replayed(
+            x = _rows(self._x, _Axis(0, 1), rows, self.plan.writes_input)
+            replayed = _replayed(
                 self._module, self._target, self.plan, self._frontier, activations, rows, lambda: self._run(x)
             )
-            if self.plan.followed(calls):
-                return output
+            if self.plan.followed(replayed.calls):
+                return replayed.output
             self.plan = Plan(reason=_ANOTHER_WAY)
         # A copy: what comes after may work in place, and the caller's activations are the caller's.
         with replaced(self._module, self._layer, lambda _: activations.clone()):
-            return self._run(x)
+            return self._run(self._x[rows.to(self._x.device)])
 
     def _checked_plan(self) -> Plan:
         """Return the plan, with a reason against it where recording fails or a replay differs from a full run."""
         x = self._x[:1]
         try:
-            plan = _planned(self._module, self._target, x, self._run)
-            off = self._self_check(plan, x)
+            plan, frontier = _planned(self._module, self._target, x, self._run)
+            off, written = self._self_check(plan, frontier, x)
         except Exception as error:  # a model that meets records where it expects its own may fail in any way
             return Plan(reason=str(error) or type(error).__name__)
         if not off <= _TOLERANCE:
             return Plan(reason=f"a replay differs from the full run by {off:.1e}")
-        return plan
+        return replace(plan, written=written)
 
-    def _self_check(self, plan: Plan, x: Tensor) -> float:
-        """Return how far replays of the layer's own and of a disturbed activation are from the full runs."""
-        frontier = _record(self._module, self._target, lambda: self._run(x), plan.written).frontier
+    def _self_check(self, plan: Plan, frontier: Frontier, x: Tensor) -> tuple[float, frozenset[Call]]:
+        """Return how far replays of the layer's own and of a disturbed activation are from the full runs.
+
+        The second value says which records the replay changed.
+        """
         leaves = frontier[self._target].leaves
         own, place = leaves[main_leaf(leaves)], plan.axes[self._target][main_leaf(leaves)]
         if place is None:
             raise LayerError("what the layer returns does not depend on the batch")
         noise = torch.rand(own.shape, generator=torch.Generator().manual_seed(0)).to(own)
         pair, rows = torch.cat((own, own * noise), dim=place.axis), torch.zeros(2, dtype=torch.int64)
-        both = x[rows.to(x.device)]
-        short, _ = _replayed(self._module, self._target, plan, frontier, pair, rows, lambda: self._run(both))
+        both = _rows(x, _Axis(0, 1), rows, plan.writes_input)
+        short = _replayed(self._module, self._target, plan, frontier, pair, rows, lambda: self._run(both))
         with replaced(self._module, self._layer, lambda _: pair.clone()):
-            full = self._run(both)
+            full = self._run(torch.cat((x, x)))
         differences = [
             float((a - b).abs().max() / b.abs().max().clamp(min=1e-12))
-            for a, b in zip(tree_leaves(short), tree_leaves(full), strict=True)
+            for a, b in zip(tree_leaves(short.output), tree_leaves(full), strict=True)
             if isinstance(b, Tensor) and b.is_floating_point()
         ]
         # Not Python's maximum, which can lose a NaN.
-        return float(torch.tensor(differences).max())
+        return float(torch.tensor(differences).max()), short.written
+
+
+class _Replayed(NamedTuple):
+    """What the model returned, how often each module was called, inside records too, and which records it changed."""
+
+    output: Any
+    calls: Counter[str]
+    written: frozenset[Call]
 
 
 def _replayed(
@@ -286,12 +303,10 @@ def _replayed(
     activations: Tensor,
     rows: Int[Tensor, " n"],
     run: Callable[[], Any],
-) -> tuple[Any, Counter[str]]:
-    """Run the model with the frontier's records in the place of its calls, and ``activations`` in the layer's.
-
-    The second value says how often each module was called, those inside records included.
-    """
+) -> _Replayed:
+    """Run the model with the frontier's records in the place of its calls, and ``activations`` in the layer's."""
     counts: Counter[str] = Counter()
+    given: list[tuple[Call, list[Any], list[int]]] = []
 
     def returned(key: Call) -> Any:  # noqa: ANN401
         done = frontier[key]
@@ -302,6 +317,8 @@ def _replayed(
         if key == target:
             # A copy: what comes after may work in place, and the caller's activations are the caller's.
             leaves[main_leaf(leaves)] = activations.clone() if key in plan.written else activations
+        if key in plan.written:
+            given.append((key, leaves, _versions(leaves)))
         return tree_unflatten(leaves, done.structure)
 
     def wrap(path: str, forward: Forward) -> Forward:
@@ -316,4 +333,6 @@ def _replayed(
         return replaying
 
     with forwards(module, wrap):
-        return run(), counts
+        output = run()
+    changed = frozenset(key for key, leaves, versions in given if _versions(leaves) != versions)
+    return _Replayed(output, counts, changed)

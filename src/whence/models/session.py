@@ -1,10 +1,10 @@
 """One guarded use of a model: lock, eval and restore, random state, counted passes, chunks, finite checks."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,6 +27,8 @@ from whence.results import Passes, Score
 # slower: memory for activations of that size is given back to the system and asked for again at every layer.
 _CHUNK_VALUES = 8 * 3 * 224 * 224
 _CHUNK_VALUES_GPU = 64 * 3 * 224 * 224
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class Session:
         self.names = names
         self.passes = Passes()
         self._sharing = sharing
-        self._last: tuple[Tensor, tuple[str, ...], Recording] | None = None
+        self._last: tuple[Tensor, tuple[str, ...], Any] | None = None
         self._asked: Sequence[TargetSpec] = ()
+        self._replays: dict[tuple[int, str], Replay] = {}
 
     @property
     def pixels(self) -> PixelRange | None:
@@ -88,12 +91,16 @@ class Session:
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Any:  # noqa: ANN401
+        # A copy, because the model may work in place on its input.
+        return self._through(x.clone())
+
+    def _through(self, x: Tensor) -> Any:  # noqa: ANN401
         precision = self.classifier.precision
         halved = precision != "float32"
         try:
-            # The model alone runs in half precision; a copy, because it may work in place on its input.
+            # The model alone runs in half precision.
             with torch.autocast(x.device.type, getattr(torch, precision)) if halved else nullcontext():
-                return self.module(x.clone())
+                return self.module(x)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"{self.classifier.name} runs out of memory on an input of shape {list(x.shape)}: "
@@ -112,12 +119,19 @@ class Session:
 
         Where several targets share the session, the pass for the same batch and layers is run once.
         """
-        if self._last is not None and self._last[0] is x and self._last[1] == tuple(layers):
-            return self._last[2]
+        return self.once(
+            x, tuple(layers), lambda: self._recorded_layers(x, layers) if layers else self._recorded_input(x)
+        )
+
+    def once(self, x: Float[Tensor, "b *shape"], what: tuple[str, ...], record: Callable[[], T]) -> T:
+        """Return what ``record`` makes of a batch; where targets share the session, made once and kept."""
+        if self._last is not None and self._last[0] is x and self._last[1] == what:
+            known: T = self._last[2]
+            return known
         self._last = None
-        made = self._recorded_layers(x, layers) if layers else self._recorded_input(x)
+        made = record()
         if self._sharing:
-            self._last = x, tuple(layers), made
+            self._last = x, what, made
         return made
 
     def _recorded_input(self, x: Tensor) -> Recording:
@@ -214,11 +228,15 @@ class Session:
         """Return the score, and activation and gradient of the layers asked for, in the order in which they run."""
         recording = self.record(x, self.layers(layer, x))
         score = self.score(recording.output, target)
+        return score, self.tapped(recording, score)
+
+    def tapped(self, recording: Recording, score: Score) -> dict[str, Tapped]:
+        """Return activation and gradient of the layers recorded, as maps, in the order in which they run."""
         found: dict[str, Tapped] = {}
         for (name, a), g in zip(recording.activations.items(), self.gradients(score.value, recording), strict=True):
-            layout = self.layout(name, a, x)
+            layout = self.layout(name, a, recording.batch)
             found[name] = Tapped(layout.to_maps(a.detach()), layout.to_maps(g))
-        return score, found
+        return found
 
     def gradients(
         self, score: Float[Tensor, " b"], recording: Recording, rows: Int[Tensor, " b"] | None = None
@@ -234,7 +252,9 @@ class Session:
         ModelError
             No gradient flows although the score does depend on a tensor: the model or the target cuts it off.
         """
-        tensors = [recording.input] if recording.input is not None else list(recording.activations.values())
+        tensors = list(recording.activations.values())
+        if recording.input is not None and not tensors:
+            tensors = [recording.input]
         if recording.input is not None:
             self.passes += Passes(backward=len(score))
         else:
@@ -296,10 +316,17 @@ class Session:
         return layout_of(name, shape, len(x), tuple(x.shape[2:]))
 
     def replay(self, x: Float[Tensor, "b c h w"], layer: str) -> Replay:
-        """Return a way to run only what comes after a layer, on other activations; counted as a partial pass."""
-        replay = Replay(self.module, x, layer, self._forward, self.classifier.plans)
+        """Return a way to run only what comes after a layer, on other activations; counted as a partial pass.
+
+        Where several targets share the session, it is made once for the same batch and layer.
+        """
+        if (id(x), layer) in self._replays:
+            return self._replays[id(x), layer]
+        replay = Replay(self.module, x, layer, self._through, self.classifier.plans)
         self.passes += Passes(forward=len(x)) if replay.plan.reason else Passes(partial=len(x))
         self.finite(replay.activation, f"the activation of layer {layer!r}")
+        if self._sharing:
+            self._replays[id(x), layer] = replay
         return replay
 
     def replayed(self, replay: Replay, activations: Float[Tensor, "..."], rows: Int[Tensor, " n"]) -> Any:  # noqa: ANN401
@@ -307,6 +334,23 @@ class Session:
         output = replay.outputs(activations, rows)
         self.passes += Passes(forward=len(rows)) if replay.plan.reason else Passes(partial=len(rows))
         return output
+
+    def tail(self, replay: Replay, target: Sequence[TargetSpec]) -> tuple[Any, Score, Tensor]:
+        """Run what comes after a layer on the layer's own activation.
+
+        The result is the output, the score, and the score's gradient with respect to the activation: zeros where
+        none flows, also where the score does depend on it.
+        """
+        leaf = replay.activation.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            output = self.replayed(replay, leaf, torch.arange(len(target)))
+        score = self.score(output, target)
+        gradient = None
+        if score.value.requires_grad:
+            self.passes += Passes(partial=len(score.value))
+            with suppress(NotImplementedError):  # an operation of the model's own may have no derivative
+                (gradient,) = torch.autograd.grad(score.value, leaf, torch.ones_like(score.value), allow_unused=True)
+        return output, score, torch.zeros_like(leaf) if gradient is None else gradient
 
     def finite(self, tensor: Float[Tensor, "b *rest"], what: str, of: Int[Tensor, " b"] | None = None) -> None:
         """Refuse NaN and infinity; ``of`` says of which picture each row is, where it is not its own.

@@ -1,0 +1,142 @@
+"""Integrated Gradients: gradients summed along a path from a baseline to the picture."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from whence.errors import OptionError
+from whence.methods import paths
+from whence.methods.path_integral import PathIntegral
+from whence.methods.paths import Path, PathName
+from whence.methods.quadrature import Rule, refinements
+from whence.models.session import Session
+from whence.models.targets import TargetSpec
+from whence.pictures.baselines import BASELINES, make_baseline
+from whence.registry import method
+from whence.results import Answer, Passes
+
+Baselines = str | Tensor | tuple[str | Tensor, ...] | None
+_DEFAULT = "zeros"
+
+
+def _names(baseline: Any) -> tuple[str | Tensor, ...]:  # noqa: ANN401  (options of a plan are unchecked)
+    return baseline if isinstance(baseline, tuple) else (_DEFAULT if baseline is None else baseline,)
+
+
+def _cost(options: Mapping[str, Any], model: object) -> Passes:
+    """Return the most passes: the picture, the starts, and every point on the way from each of them."""
+    names = _names(options["baseline"])
+    random = [isinstance(name, str) and name in BASELINES and BASELINES[name].random for name in names]
+    starts = sum(options["draws"] if drawn else 1 for drawn in random)
+    steps = options["steps"]
+    points = steps + 1 if options["path"] == "guided" else refinements(options["rule"], steps, options["tol"])[-1]
+    return Passes(forward=1 + starts * (1 + points), backward=starts * points)
+
+
+@method(
+    "integrated-gradients",
+    title="Integrated Gradients",
+    family="propagation",
+    paper="arXiv:1703.01365",
+    needs="gradients",
+    reduce="sum",
+    show="signed",
+    cost=_cost,
+)
+def integrated_gradients(
+    model: Session,
+    x: Float[Tensor, "b c h w"],
+    target: Sequence[TargetSpec],
+    *,
+    baseline: Baselines = None,
+    path: PathName | Path = "straight",
+    rule: Rule = "graded",
+    steps: int = 45,
+    tol: float | int | None = 0.02,
+    draws: int = 5,
+    sigma: float | int | None = None,
+    fraction: float | int = 0.25,
+    distance: float | int = 0.02,
+    seed: int = 0,
+) -> Answer:
+    """Gradients summed along a path from a baseline to the picture, times the way gone.
+
+    Sundararajan, Taly, Yan 2017, equation 1: (x - x') times the integral over alpha from 0 to 1 of the gradient at
+    x' + alpha (x - x'). The map's sum is F(x) - F(x') (proposition 1), and ``residual`` says how far it misses that,
+    as a part of |F(x) - F(x')|, or as it is where the two scores are equal to rounding.
+
+    ``baseline`` is one or several of the table's names, or tensors [C, H, W] or [B, C, H, W] as the model takes them;
+    several, and ``draws`` of the random ones, are averaged over; None is ``zeros``. ``path`` is ``straight``,
+    ``guided`` (Kapishnikov et al. 2021: the ``fraction`` of values with the smallest gradients moves first, none
+    farther than ``distance`` from the straight line), ``blur`` (Xu et al. 2020, from the picture blurred by ``sigma``
+    pixels; it takes no baseline), or a function (x, baseline, alpha) -> points, see ``whence.methods.paths.Path``.
+
+    At most ``steps`` points are taken, by ``rule``. The nested rules ``graded`` and ``midpoint`` begin with few and
+    triple them until the map changes by at most ``tol`` (relative, L2), each picture for itself; without ``tol``, and
+    with the other rules, it is ``steps`` at once. The guided path takes ``steps`` steps one after the other, each
+    with the mean of the gradients at its ends.
+    """
+    _check(steps, draws, tol, sigma, fraction, distance)
+    if path == "blur" and baseline is not None:
+        raise OptionError("the blur path begins at the blurred picture: leave baseline away, or take another path")
+    output = model.run(x)
+    score, settled = model.score(output, target), model.fixed(output, target)
+    way = paths.blur(sigma) if path == "blur" else paths.straight if isinstance(path, str) else path
+    made = [x[None]] if path == "blur" else [_made(model, x, one, draws, sigma, seed) for one in _names(baseline)]
+    integral = PathIntegral.over(model, x, made, way, settled)
+    if path == "guided":
+        values, change = integral.guided(steps, fraction, distance), None
+    else:
+        values, change = integral.refined(rule, refinements(rule, steps, tol), tol)
+    return Answer(values, score, residual=integral.residual(values, score.value), notes=_notes(change, steps, tol))
+
+
+def _check(
+    steps: int,
+    draws: int,
+    tol: float | int | None,
+    sigma: float | int | None,
+    fraction: float | int,
+    distance: float | int,
+) -> None:
+    """Refuse numbers outside their range."""
+    for name, value, fits, expected in (
+        ("steps", steps, steps >= 1, "at least 1"),
+        ("draws", draws, draws >= 1, "at least 1"),
+        ("tol", tol, tol is None or tol >= 0, "none or at least 0"),
+        ("sigma", sigma, sigma is None or sigma >= 0, "none or at least 0"),
+        ("fraction", fraction, 0 < fraction <= 1, "above 0 and at most 1"),
+        ("distance", distance, 0 <= distance <= 1, "from 0 to 1"),
+    ):
+        if not fits:
+            raise OptionError(f"integrated-gradients: {name}={value}, expected {expected}")
+
+
+def _made(
+    model: Session, x: Float[Tensor, "b c h w"], one: str | Tensor, draws: int, sigma: float | int | None, seed: int
+) -> Float[Tensor, "n b c h w"]:
+    """Return one of the table's baselines, or the one given, for every picture."""
+    if isinstance(one, str):
+        width = None if sigma is None else float(sigma)
+        return make_baseline(one, x, model.pixels, sigma=width, draws=draws, seed=seed)
+    if one.shape not in (x.shape, x.shape[1:], (1, *x.shape[1:])):
+        raise OptionError(
+            f"a baseline of shape {list(one.shape)} for pictures of {list(x.shape[1:])}: "
+            "give [C, H, W], or one a picture, [B, C, H, W], as the model takes them"
+        )
+    model.finite(one.expand_as(x), "the baseline")
+    return one.detach().to(x).expand_as(x)[None]
+
+
+def _notes(change: Float[Tensor, " b"] | None, steps: int, tol: float | int | None) -> tuple[tuple[str, ...], ...]:
+    """Say where the points were used up before the map stood still."""
+    if change is None or tol is None:
+        return ()
+    return tuple(
+        (f"the map still changed by {far:.1%} when its points were tripled last: steps={steps} ended it",)
+        if far > tol
+        else ()
+        for far in change.tolist()
+    )
