@@ -1,4 +1,4 @@
-"""The Grad-CAM family and Eigen-CAM: the floor of each is one forward pass, the tail's backward comes to little."""
+"""The Grad-CAM family and Eigen-CAM, from a batch to its maps: the floor of each is one forward pass."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,7 +10,7 @@ import whence
 from grad_cam import LAYERS
 from paired import Run, paired
 
-TITLE = "The family of Grad-CAM and Eigen-CAM, from a batch to its maps; floor 1.0, limit 1.10"
+LIMIT = "1.10 forwards each; eigen-cam 8 times faster than grad-cam's, 6 times on ConvNeXt"
 FAMILY = ("grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "eigen-cam")
 
 

@@ -12,8 +12,7 @@ import whence
 from paired import Run, paired
 
 LAYERS = {"mobilenet_v2": "features", "resnet50": "layer4", "convnext_tiny": "features"}
-FLOOR = 1.0
-LIMIT = 1.10
+LIMIT = "1.10 forwards"
 
 
 def contenders(classifier: whence.Classifier, x: Tensor, layer: str) -> dict[str, Callable[[], object]]:

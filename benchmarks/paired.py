@@ -1,9 +1,11 @@
 """Paired timing: every contender against a plain forward of the same batch, in turns, in one run."""
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 
@@ -29,6 +31,11 @@ class Run:
     def trusted(self) -> bool:
         """Whether the plain forward was steady enough for the figures to mean something."""
         return self.spread <= 0.2
+
+
+def outside(variable: str, folder: str) -> Path:
+    """Return a folder of photos or models that lies outside the repository."""
+    return Path(os.environ.get(variable) or Path(__file__).parents[2] / "shared" / folder)
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:

@@ -13,8 +13,7 @@ import whence
 from paired import Run, paired
 from score_cam import CHUNK, chunk_of, scaled
 
-FLOOR = 1.0
-LIMIT = 1.10
+LIMIT = "1.10 of the floor"
 MASKS = 128
 NETS = ("mobilenet_v2", "resnet50", "convnext_tiny")
 

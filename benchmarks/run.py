@@ -14,7 +14,7 @@ BENCHES = ("grad_cam", "cams", "ablation_cam", "score_cam", "integrated_gradient
 def table(name: str, rounds: int, repeats: int) -> None:
     """Print one bench: what its figures are multiples of, and a row for each paired run."""
     bench = importlib.import_module(name)
-    print(f"\n## {inspect.getdoc(bench)}\n")
+    print(f"\n{inspect.getdoc(bench)}\n\nLimit: {bench.LIMIT}.\n")
     header: tuple[str, ...] = ()
     for case, batch, run in bench.runs(rounds, repeats):
         if tuple(run.figures) != header:
@@ -34,7 +34,9 @@ def main() -> None:
     asked = parser.parse_args()
     peers = ", ".join(f"{name} {version(name)}" for name in ("torch", "captum", "torchcam", "grad-cam"))
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; {peers}")
-    print("Wall time (in brackets: CPU time) as a multiple of one plain no-gradient forward, or of the floor that the")
+    print(
+        "Wall time (in brackets: CPU time) as a multiple of one plain no-gradient forward, or of the floor that the"
+    )
     print(f"bench names; median of {asked.rounds} interleaved rounds, or of fewer where a call takes many seconds.")
     print("A run counts only where the plain forward spread at most 20 %.")
     for name in asked.benches:

@@ -80,7 +80,7 @@ def test_a_rule_is_the_sum_written_out(rule: str, n: int) -> None:
     i = np.arange(n)
     nodes, weights = {
         "midpoint": ((i + 0.5) / n, np.full(n, 1 / n)),
-        "graded": (((i + 0.5) / n) ** 2, (2 * i + 1) / n**2),
+        "graded": (((i + 0.5) / n) ** 1.5, ((i + 1) ** 1.5 - i**1.5) / n**1.5),
         "left": (i / n, np.full(n, 1 / n)),
         "right": ((i + 1) / n, np.full(n, 1 / n)),
         "trapezoid": (i / (n - 1), np.where((i == 0) | (i == n - 1), 0.5, 1) / (n - 1)),
@@ -241,14 +241,14 @@ def test_a_path_of_ones_own_may_be_the_graded_rule() -> None:
     """The integral does not depend on how fast a path is run through; here not even the points do."""
     net, x = drawn(SmallNet()), pictures()
 
-    def squared(x: Tensor, baseline: Tensor, alpha: Tensor) -> Tensor:
+    def eased(x: Tensor, baseline: Tensor, alpha: Tensor) -> Tensor:
         assert alpha.shape == (len(x), 1, 1, 1)
-        return baseline + alpha**2 * (x - baseline)
+        return baseline + alpha**1.5 * (x - baseline)
 
-    mine = ours(net, x, path=squared, rule="midpoint", steps=9, tol=None, baseline="blurred")
+    mine = ours(net, x, path=eased, rule="midpoint", steps=9, tol=None, baseline="blurred")
     graded = ours(net, x, rule="graded", steps=9, tol=None, baseline="blurred")
     assert relative(mine.values, graded.values) <= 1e-10
-    assert plain(mine.options["path"]) == "function squared"
+    assert plain(mine.options["path"]) == "function eased"
 
 
 def test_a_path_may_begin_elsewhere_and_completeness_is_from_there() -> None:

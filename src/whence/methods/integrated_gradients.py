@@ -53,7 +53,7 @@ def integrated_gradients(
     baseline: Baselines = None,
     path: PathName | Path = "straight",
     rule: Rule = "graded",
-    steps: int = 45,
+    steps: int = 42,
     tol: float | int | None = 0.02,
     draws: int = 5,
     sigma: float | int | None = None,
