@@ -10,7 +10,7 @@ from torch import Tensor
 from whence.errors import OptionError
 from whence.methods import paths
 from whence.methods.paths import Path
-from whence.methods.quadrature import Quadrature, Rule, new_nodes, quadrature
+from whence.methods.quadrature import Quadrature, Rule, nested, new_nodes, quadrature
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
 
@@ -65,8 +65,8 @@ class PathIntegral:
         change = torch.full((len(self.x),), torch.inf, dtype=torch.float64)
         for number, size in enumerate(sizes):
             self._add(total, grid, new_nodes(size, sizes[-1], first=number == 0), active)
-            # Each point stands for as many pieces of the finest grid.
-            finer = total[active] * (sizes[-1] // size)
+            # The pieces of the finest grid around the points taken so far stand for the whole path.
+            finer = total[active] / float(grid.weights[nested(size, sizes[-1])].sum())
             if number > 0:
                 change[active] = _change(values[active], finer)
             values[active] = finer

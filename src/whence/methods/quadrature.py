@@ -81,10 +81,13 @@ def refinements(rule: Rule, steps: int, tol: float | int | None) -> tuple[int, .
     return tuple(steps // 3**triplings * 3**k for k in range(triplings + 1))
 
 
-def new_nodes(n: int, finest: int, first: bool) -> Int[Tensor, " k"]:
-    """Return which nodes of the finest grid n points add to the n / 3 before them (all n for the ``first``)."""
+def nested(n: int, finest: int) -> Int[Tensor, " n"]:
+    """Return which nodes of the finest grid the rule with n points has."""
     every = finest // n
-    numbers = torch.arange(n)
-    if not first:
-        numbers = numbers[numbers % 3 != 1]
-    return numbers * every + every // 2
+    return torch.arange(n) * every + every // 2
+
+
+def new_nodes(n: int, finest: int, first: bool) -> Int[Tensor, " k"]:
+    """Return which of them are not among those of the n / 3 points before (all n for the ``first``)."""
+    every = nested(n, finest)
+    return every if first else every[torch.arange(n) % 3 != 1]
