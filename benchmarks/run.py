@@ -3,11 +3,14 @@
 import argparse
 import importlib
 import inspect
+import os
 import platform
 from importlib.metadata import version
 
 import torch
 
+# grad-cam draws progress bars into the table.
+os.environ.setdefault("TQDM_DISABLE", "1")
 BENCHES = ("grad_cam", "cams", "ablation_cam", "score_cam", "integrated_gradients", "occlusion", "rise")
 
 

@@ -1,5 +1,6 @@
 """All modules and tensors of a model, and whether they are what they were; quick, for every session asks."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter, methodcaller
@@ -8,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 _TABLES = attrgetter("_modules", "_parameters", "_buffers")
+_VALUES = methodcaller("values")
 _VERSION = attrgetter("_version")
 
 
@@ -18,29 +20,30 @@ class Versions(NamedTuple):
     writes: list[int]
 
 
-def _held(modules: list[nn.Module]) -> list[int]:
-    """Return which objects the modules hold directly: another one has another identity."""
-    tables = chain.from_iterable(map(_TABLES, modules))
-    return list(map(id, chain.from_iterable(map(methodcaller("values"), tables))))
+def _held(tables: Iterable[Mapping[str, object]]) -> list[int]:
+    """Return which objects the tables hold: another one has another identity."""
+    return list(map(id, chain.from_iterable(map(_VALUES, filter(None, tables)))))
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A module with all its submodules, all their parameters and buffers, and what each held directly."""
+    """A module with all its submodules, all their parameters and buffers; ``tables`` hold them, by name."""
 
     modules: list[nn.Module]
     tensors: list[Tensor]
+    tables: list[Mapping[str, object]]
     held: list[int]
 
     @classmethod
     def of(cls, module: nn.Module) -> "Parts":
         """Return a module's parts."""
         modules = list(module.modules())
-        return cls(modules, [*module.parameters(), *module.buffers()], _held(modules))
+        tables = list(chain.from_iterable(map(_TABLES, modules)))
+        return cls(modules, [*module.parameters(), *module.buffers()], tables, _held(tables))
 
     def stand(self) -> bool:
         """Return whether every module still holds what it held; all are kept, so that no identity comes twice."""
-        return _held(self.modules) == self.held
+        return _held(self.tables) == self.held
 
     def versions(self) -> Versions:
         """Return the tensors' versions; inference tensors count none."""
