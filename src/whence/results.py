@@ -31,8 +31,8 @@ class Passes:
         return Passes(self.forward - other.forward, self.backward - other.backward, self.partial - other.partial)
 
     def share(self, count: int) -> "Passes":
-        """Return one picture's even share of what ``count`` pictures took."""
-        return Passes(self.forward // count, self.backward // count, self.partial // count)
+        """Return one picture's even share of what ``count`` pictures took, rounded up so that no pass is lost."""
+        return Passes(-(-self.forward // count), -(-self.backward // count), -(-self.partial // count))
 
 
 @dataclass(frozen=True, eq=False)

@@ -185,3 +185,17 @@ def test_a_session_may_be_opened_inside_a_session_of_the_same_model() -> None:
         return output[:, 1]
 
     assert torch.equal(attribute(model, x, "grad-cam", target=target).values, expected)
+
+
+def test_what_is_kept_for_several_targets_is_of_one_batch_alone() -> None:
+    made: list[str] = []
+    first, second = pictures(), pictures(seed=1)
+    with opened(Classifier(drawn(SmallNet())), sharing=True) as session:
+        for x, what in ((first, "a"), (first, "b"), (first, "a"), (second, "a"), (first, "a")):
+            session.once(x, (what,), lambda what=what: made.append(what))
+        assert session.replay(first, "block") is session.replay(first, "block")
+    assert made == ["a", "b", "a", "a"]
+
+
+def test_a_share_of_a_batch_loses_no_pass() -> None:
+    assert Passes(forward=1, partial=16).share(8) == Passes(forward=1, partial=2)

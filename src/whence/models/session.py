@@ -68,9 +68,9 @@ class Session:
         self.names = names
         self.passes = Passes()
         self._sharing = sharing
-        self._last: tuple[Tensor, tuple[str, ...], Any] | None = None
+        self._kept_of: Tensor | None = None
+        self._kept: dict[tuple[str, ...], Any] = {}
         self._asked: Sequence[TargetSpec] = ()
-        self._replays: dict[tuple[int, str], Replay] = {}
 
     @property
     def pixels(self) -> PixelRange | None:
@@ -119,19 +119,21 @@ class Session:
 
         Where several targets share the session, the pass for the same batch and layers is run once.
         """
-        return self.once(
-            x, tuple(layers), lambda: self._recorded_layers(x, layers) if layers else self._recorded_input(x)
-        )
+        what = "record", *layers
+        return self.once(x, what, lambda: self._recorded_layers(x, layers) if layers else self._recorded_input(x))
 
-    def once(self, x: Float[Tensor, "b *shape"], what: tuple[str, ...], record: Callable[[], T]) -> T:
-        """Return what ``record`` makes of a batch; where targets share the session, made once and kept."""
-        if self._last is not None and self._last[0] is x and self._last[1] == what:
-            known: T = self._last[2]
-            return known
-        self._last = None
-        made = record()
-        if self._sharing:
-            self._last = x, what, made
+    def once(self, x: Float[Tensor, "b *shape"], what: tuple[str, ...], make: Callable[[], T]) -> T:
+        """Return what ``make`` makes of a batch; where targets share the session, made once and kept.
+
+        What was kept of another batch goes first: methods that change the picture ask for many.
+        """
+        if not self._sharing:
+            return make()
+        if self._kept_of is not x:
+            self._kept_of, self._kept = x, {}
+        if what not in self._kept:
+            self._kept[what] = make()
+        made: T = self._kept[what]
         return made
 
     def _recorded_input(self, x: Tensor) -> Recording:
@@ -320,13 +322,12 @@ class Session:
 
         Where several targets share the session, it is made once for the same batch and layer.
         """
-        if (id(x), layer) in self._replays:
-            return self._replays[id(x), layer]
+        return self.once(x, ("replay", layer), lambda: self._new_replay(x, layer))
+
+    def _new_replay(self, x: Tensor, layer: str) -> Replay:
         replay = Replay(self.module, x, layer, self._through, self.classifier.plans)
         self.passes += Passes(forward=len(x)) if replay.plan.reason else Passes(partial=len(x))
         self.finite(replay.activation, f"the activation of layer {layer!r}")
-        if self._sharing:
-            self._replays[id(x), layer] = replay
         return replay
 
     def replayed(self, replay: Replay, activations: Float[Tensor, "..."], rows: Int[Tensor, " n"]) -> Any:  # noqa: ANN401
