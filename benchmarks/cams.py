@@ -21,7 +21,10 @@ def contenders(classifier: whence.Classifier, x: Tensor, layer: str) -> dict[str
     def explained(name: str) -> Callable[[], object]:
         return lambda: whence.attribute(classifier, x, name)
 
-    return {**{name: explained(name) for name in FAMILY}, "grad-cam's eigen-cam": lambda: peer(input_tensor=x, targets=None)}
+    return {
+        **{name: explained(name) for name in FAMILY},
+        "grad-cam's eigen-cam": lambda: peer(input_tensor=x, targets=None),
+    }
 
 
 def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from whence import Classifier, load_model
 from whence.errors import WhenceError
+from whence.models.random import draw
 from whence.registry import COMBINATORS, METHODS, CombinatorFacts, MethodFacts, Option
 
 PAGES = Path(__file__).parent / "methods"
@@ -83,14 +84,26 @@ def _model() -> Classifier:
     return load_model("torchvision:resnet18", weights="random")
 
 
+@cache
+def _transformer() -> Classifier:
+    """Return a narrow ViT, as deep as the usual ones."""
+    from torchvision.models import VisionTransformer
+
+    net = VisionTransformer(224, 32, num_layers=12, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=10)
+    draw(net, 0, (3, 224, 224))
+    return Classifier(net)
+
+
 def planned(method: MethodFacts) -> str:
     """Return the passes that a method plans with its defaults, where the plan can say."""
+    attention = method.needs == "attention"
     try:
-        passes = method.cost(method.checked({}), _model())
+        passes = method.cost(method.checked({}), _transformer() if attention else _model())
     except WhenceError:
         return "depends on the model"
+    of = "a ViT of 12 blocks" if attention else "ResNet-18"
     counts = {"forward": passes.forward, "backward": passes.backward, "partial": passes.partial}
-    return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) + " (planned; ResNet-18, 224 pixels)"
+    return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n) + f" (planned; {of}, 224 pixels)"
 
 
 def said(value: object) -> str:

@@ -25,7 +25,7 @@ from whence.methods.guided_backprop import NO_RECTIFIER
 from whence.models.classifier import Classifier
 from whence.pictures.baselines import make_baseline
 from whence.registry import COMBINATORS, METHODS, MethodFacts
-from whence.results import Answer, Attribution, Passes
+from whence.results import Answer, Attribution, Passes, Score
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 80, 3), dtype=np.uint8)
 VARIANTS = ("mean", "square", "variance")
@@ -118,7 +118,7 @@ def test_as_many_run_together_as_a_chunk_holds_and_no_more(held: int, monkeypatc
 
 def test_noise_takes_no_nonsense() -> None:
     for options in ({"samples": 0}, {"sigma": -0.1}):
-        with pytest.raises(OptionError, match="at least one sample, and no negative sigma"):
+        with pytest.raises(OptionError, match=r"samples=0: give at least 1|sigma=-0\.1: give at least 0"):
             run("noise.gradient", pictures(), **options)
     with pytest.raises(OptionError, match="variant='median', expected mean or square or variance"):
         run("noise.gradient", pictures(), variant="median")
@@ -138,6 +138,49 @@ def test_notes_are_kept_once() -> None:
     net = drawn(Lambda(lambda n, x: n.head(n.conv(x).tanh().mean((2, 3))), **layers))
     answer = run("noise.guided-backprop", pictures(), net, samples=3)
     assert answer.notes == ((NO_RECTIFIER,), (NO_RECTIFIER,))
+
+
+def answered(value: Tensor, *notes: tuple[str, ...]) -> Answer:
+    """Return an answer without a model."""
+    return Answer(value, Score(torch.zeros(len(value)), torch.zeros(len(value), dtype=torch.long)), notes=notes)
+
+
+def test_a_note_is_kept_where_every_run_of_the_picture_has_it() -> None:
+    maps = torch.zeros(2, 1, 1, 1)
+    made = running.combined([answered(maps, ("a", "b"), ("b",)), answered(maps, ("b", "c"), ("c",))])
+    assert made.notes == (("b",), ())
+    assert running.combined([answered(maps), answered(maps, ("a",), ("b",))]).notes == ((), ())
+    options = {"steps": 15, "tol": 1e-6}
+    assert all("still changed by" in notes[0] for notes in run("integrated-gradients", pictures(), **options).notes)
+    assert run("noise.integrated-gradients", pictures(), samples=3, **options).notes == ((), ())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_moments_of_maps_in_half_precision_are_carried_in_single_precision(variant: str) -> None:
+    """In bfloat16 the mean would stand still where a step is less than 1/256 of it."""
+    values = 1 + torch.arange(512).reshape(-1, 1, 1, 1, 1) / 256
+    maps = values.bfloat16()
+    made = running.combined((answered(one) for one in maps), variant).values
+    whole = maps.double()
+    expected = {"mean": whole.mean(0), "square": (whole**2).mean(0), "variance": whole.var(0, correction=0)}[variant]
+    assert relative(made.double(), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("method", ["noise.integrated-gradients", "flips.integrated-gradients"])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_tensor_that_holds_one_entry_a_picture_goes_to_that_picture_s_copies(method: str, several: bool) -> None:
+    net, x = drawn(SmallNet()), pictures(3)
+    own = pictures(3, seed=5)
+    options = {"steps": 3, "tol": None} | ({"samples": 4} if method.startswith("noise") else {})
+
+    def found(rows: slice) -> Tensor:
+        baseline = (own[rows], "zeros") if several else own[rows]
+        return run(method, x[rows], net, baseline=baseline, **options).values
+
+    singles = torch.cat([found(slice(i, i + 1)) for i in range(3)])
+    assert relative(found(slice(None)), singles) <= 1e-10
+    shared = run(method, x, net, baseline=own[:1], **options).values
+    assert relative(shared[:1], run(method, x[:1], net, baseline=own[:1], **options).values) <= 1e-10
 
 
 def test_the_maps_of_several_layers_are_combined_each() -> None:
@@ -299,6 +342,23 @@ def test_the_plan_of_cost_is_what_is_counted(method: str) -> None:
     assert attribute(model, x, method, **options).passes == Passes(
         3 * plan.forward, 3 * plan.backward, 3 * plan.partial
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("expected.integrated-gradients", {"baselines": ("zeros", "uniform", "black"), "draws": 4, "steps": 3}),
+        ("noise.expected.integrated-gradients", {"baselines": ("uniform",), "steps": 3, "samples": 2}),
+        ("expected.occlusion", {"baselines": ("zeros", "black"), "window": 32}),
+    ],
+)
+def test_the_plan_of_cost_over_baselines_counts_each_as_it_is(method: str, options: dict[str, object]) -> None:
+    """A random baseline takes several draws."""
+    model, x = whence.load_model("creatures"), pictures(2, size=64).float()
+    facts = METHODS.facts(method)
+    plan = facts.cost(facts.checked(options), model)
+    taken = attribute(model, x, method, **options).passes
+    assert taken == Passes(2 * plan.forward, 2 * plan.backward, 2 * plan.partial)
 
 
 def test_smoothgrad_is_noise_over_the_gradient() -> None:

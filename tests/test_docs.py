@@ -78,6 +78,20 @@ def test_the_facts_on_a_page_are_those_of_the_method(method, maker):
     assert page == maker.made(page, method), "run `make docs`"
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS.names() if METHODS.facts(name).needs == "attention"])
+def test_the_cost_of_an_attention_method_is_that_on_attention_maps(method, maker):
+    """LeGrad runs the head once and back for each of twelve blocks, and what comes after the last block once more."""
+    expected = {"attention-rollout": "1 forward", "generic-attention": "1 forward, 1 backward"}
+    assert maker.planned(METHODS.facts(method)) == (
+        f"{expected.get(method, '1 forward, 25 partial')} (planned; a ViT of 12 blocks, 224 pixels)"
+    )
+
+
+def test_the_readme_fits_a_screen():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert not [line for line in lines if len(line) > 120 and not line.startswith("|")]
+
+
 def test_the_index_is_that_of_all_methods(maker):
     assert (PAGES / "README.md").read_text("utf-8") == maker.index(), "run `make docs`"
 

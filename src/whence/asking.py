@@ -1,10 +1,21 @@
-"""What is asked for: the methods, each with the options that a user gave."""
+"""What is asked for: the methods with the options that a user gave, targets and baselines."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from whence.errors import OptionError, nearest
+from torch import Tensor
+
+from whence.errors import OptionError, PictureError, nearest
+from whence.models.classifier import Classifier
+from whence.models.targets import Targets, TargetSpec, as_python, per_picture
+from whence.pictures.baselines import BASELINES
+from whence.pictures.read import read
 from whence.registry import METHODS
+
+Wanted = TargetSpec | list[TargetSpec]
+"""One target for all pictures, or a list with one for each."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +71,32 @@ def requests(methods: Sequence[str], options: Mapping[str, object], seed: int = 
     for request in made:
         METHODS.facts(request.method).checked(request.options)
     return made
+
+
+def wanted(target: Targets, count: int) -> Wanted:
+    """Return one target for all pictures, or one for each.
+
+    Raises
+    ------
+    TargetError
+        A list of another length, or something that is no target.
+    """
+    return per_picture(target, count) if isinstance(as_python(target), list) else per_picture(target, 1)[0]
+
+
+def baseline_of(classifier: Classifier, value: Any) -> Any:  # noqa: ANN401  (an option of any kind)
+    """Return a baseline as methods take it: a picture as the model's input, names and tensors as they are.
+
+    Raises
+    ------
+    PictureError
+        The picture cannot be read, or the model has no preprocessing for it.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(baseline_of(classifier, one) for one in value)
+    named = isinstance(value, str) and (value in BASELINES or not os.path.exists(value))
+    if named or value is None or isinstance(value, Tensor | bool | int | float):
+        return value
+    if classifier.preprocess is None:
+        raise PictureError(f"{classifier.name} has no preprocessing: give the baseline as a tensor [C, H, W]")
+    return classifier.preprocess(read(value)).input

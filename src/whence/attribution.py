@@ -14,10 +14,9 @@ from whence.models.classifier import BlackBox, Classifier
 from whence.models.session import Session, chunk_size, move, opened
 from whence.models.targets import Targets, TargetSpec, per_picture
 from whence.registry import METHODS, MethodFacts
-from whence.results import Answer, Attribution, concatenated
+from whence.results import CLASS_AGNOSTIC, Answer, Attribution, concatenated
 
 NO_EVIDENCE = "no evidence: the map is zero, nothing that this method looks at speaks for the score"
-CLASS_AGNOSTIC = "this method gives the same map for every class"
 
 
 def attribute(
@@ -80,7 +79,7 @@ def attribute_all(
         with opened(classifier, names=names[part], seed=seed, sharing=len(targets) > 1) as session:
             session.finite(moved[part], "the input")
             chunk = session.arranged(moved[part])
-            own = {name: _part(value, part, len(x)) for name, value in chosen.items()}
+            own = {name: own_entries(value, range(len(x))[part], len(x)) for name, value in chosen.items()}
             for piece, target in zip(pieces, targets, strict=True):
                 piece.append(replace(_attributed(session, facts, chunk, target[part], own), options=chosen))
     return [concatenated(piece) for piece in pieces]
@@ -95,15 +94,21 @@ def _check_needs(facts: MethodFacts, classifier: Classifier) -> None:
         )
 
 
-def _part(value: object, part: slice, count: int) -> object:
-    """Return an option for a slice of the batch: a tensor [B, C, H, W] holds one entry a picture."""
+def own_entries(value: object, rows: Sequence[int], count: int | None = None) -> object:
+    """Return an option for some of the pictures, of ``count``: a tensor [B, C, H, W] holds one entry a picture.
+
+    Raises
+    ------
+    OptionError
+        The tensor has another number of entries.
+    """
     if isinstance(value, tuple):
-        return tuple(_part(one, part, count) for one in value)
+        return tuple(own_entries(one, rows, count) for one in value)
     if not isinstance(value, Tensor) or value.ndim != 4 or len(value) == 1:
         return value
-    if len(value) != count:
+    if count is not None and len(value) != count:
         raise OptionError(f"an option of shape {list(value.shape)} for {count} pictures: give one entry a picture")
-    return value[part]
+    return value[list(rows)]
 
 
 def _check_input(x: Any) -> None:  # noqa: ANN401  (what a user gives may be anything)

@@ -36,6 +36,10 @@ class LayerError(WhenceError):
     """A layer does not exist, never ran, or has no map."""
 
 
+class UnknownLayerError(LayerError):
+    """The model has no layer of that name, whatever the picture."""
+
+
 class UnsupportedError(WhenceError):
     """A method cannot explain this model; another one can."""
 

@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whence.asking import MethodRequest, requests
-from whence.attribution import attribute_all
+from whence.asking import MethodRequest, Wanted, baseline_of, requests, wanted
+from whence.attribution import attribute_all, own_entries
 from whence.errors import (
     LayerError,
     OptionError,
     PictureError,
     TargetError,
+    UnknownLayerError,
     UnknownNameError,
     UnsupportedError,
     WhenceError,
@@ -25,8 +26,7 @@ from whence.explanation import Explanation, Failure, Outcome
 from whence.metrics.evidence import SHARE, Evidence, evidence
 from whence.models.classifier import Classifier
 from whence.models.session import Session, chunk_size, move, opened
-from whence.models.targets import TargetSpec, plain
-from whence.pictures.baselines import BASELINES
+from whence.models.targets import Targets, TargetSpec, plain
 from whence.pictures.preprocess import Prepared, as_seen
 from whence.pictures.read import Picture, read
 from whence.registry import METHODS
@@ -41,7 +41,8 @@ _CHANNELS = 8
 # Pictures of one input size go through a method together, at most this many.
 _TOGETHER = 16
 
-Targets = Sequence[TargetSpec | list[TargetSpec]]
+# Errors that every picture would meet.
+_FOR_ALL = (TargetError, OptionError, UnknownLayerError, UnknownNameError)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Job:
 
     classifier: Classifier
     requests: Sequence[MethodRequest]
-    targets: Targets = (None,)
+    targets: Sequence[Wanted] = (None,)
     share: float = SHARE
     truth: str | None = None
     seed: int = 0
@@ -117,7 +118,7 @@ def outcomes(job: Job, sources: Sequence[Any]) -> Iterator[Outcome]:
 
     Raises
     ------
-    TargetError, OptionError, LayerError, UnknownNameError
+    TargetError, OptionError, UnknownLayerError, UnknownNameError
         What was asked is wrong for every picture.
     """
 
@@ -147,7 +148,7 @@ def _group(job: Job, items: Sequence[_Ready]) -> list[Outcome]:
         return []
     try:
         return _together(job, items)
-    except (TargetError, OptionError, LayerError, UnknownNameError):
+    except _FOR_ALL:
         raise
     except WhenceError as error:
         if len(items) == 1:
@@ -181,17 +182,26 @@ def _model(classifier: Classifier, x: Float[Tensor, "b c h w"]) -> ModelFacts:
 
 
 def _answered(job: Job, request: MethodRequest, batch: _Batch) -> list[list[Explanation] | WhenceError]:
-    """Explain pictures by one method, or, where that fails, each alone; the error where the method is left out."""
+    """Explain pictures by one method, or, where that fails, each alone; the error where the method is left out.
+
+    A method that refuses all pictures together, and the first and the last alone, refuses the model: the others are
+    not tried again.
+    """
+    last = len(batch.items) - 1
     try:
         return list(_by_method(job, request, batch))
-    except (TargetError, OptionError, UnknownNameError):
+    except _FOR_ALL:
         raise
     except WhenceError as error:
         if not job.leave_out or (isinstance(error, LayerError) and _asked_for(job, request)):
             raise
-        if len(batch.items) == 1 or isinstance(error, UnsupportedError):
-            return [error for _ in batch.items]
-    return [found for row in range(len(batch.items)) for found in _answered(job, request, batch.alone(row))]
+        if not last:
+            return [error]
+        failed = error
+    ends = {row: _answered(job, request, batch.alone(row))[0] for row in (0, last)}
+    if all(isinstance(found, UnsupportedError) for found in (failed, *ends.values())):
+        return [failed for _ in batch.items]
+    return [ends[row] if row in ends else _answered(job, request, batch.alone(row))[0] for row in range(last + 1)]
 
 
 def _asked_for(job: Job, request: MethodRequest) -> bool:
@@ -213,9 +223,11 @@ def _by_method(job: Job, request: MethodRequest, batch: _Batch) -> list[list[Exp
     """Explain pictures by one method: for each one explanation a target."""
     classifier, x, names = job.classifier, batch.x, batch.names
     made: list[list[Explanation]] = [[] for _ in batch.items]
-    wanted = [_own(target, batch.items) for target in job.targets]
-    answers = attribute_all(classifier, x, request.method, wanted, request.options, names=names, seed=job.seed)
-    for target, answer in zip(wanted, answers, strict=True):
+    asked = [_own(target, batch.items) for target in job.targets]
+    numbers = [item.number for item in batch.items]
+    options = {name: own_entries(value, numbers) for name, value in request.options.items()}
+    answers = attribute_all(classifier, x, request.method, asked, options, names=names, seed=job.seed)
+    for target, answer in zip(asked, answers, strict=True):
         evidences, inputs = _evidence(job, x, answer, target, names)
         for row, found in enumerate(evidences):
             one = _explanation(job, batch, target[row], row, answer, found)
@@ -224,7 +236,7 @@ def _by_method(job: Job, request: MethodRequest, batch: _Batch) -> list[list[Exp
     return made
 
 
-def _own(target: TargetSpec | list[TargetSpec], items: Sequence[_Ready]) -> list[TargetSpec]:
+def _own(target: Wanted, items: Sequence[_Ready]) -> list[TargetSpec]:
     """Return these pictures' part of a target."""
     return [target[item.number] for item in items] if isinstance(target, list) else [target] * len(items)
 
@@ -279,12 +291,13 @@ def _explanation(
     item, probabilities = batch.items[row], batch.probabilities
     index = int(answer.target[row])
     one = answer.picture(row).cpu()
+    options = {name: own_entries(value, [row]) for name, value in one.options.items()}
     named = index >= 0 and probabilities is not None
     asked = () if plain(target, job.classifier.scale) else (f"the number explained is {_said(target)}",)
     return Explanation(
         subject=batch.subjects[row],
         model=batch.model,
-        attribution=replace(one, notes=((*item.prepared.notes, *asked, *one.notes[0]),)),
+        attribution=replace(one, options=options, notes=((*item.prepared.notes, *asked, *one.notes[0]),)),
         label=job.classifier.scale.label(index) if named else None,
         probability=float(probabilities[row, index]) if named and probabilities is not None else None,
         evidence=found,
@@ -303,7 +316,7 @@ def explain(
     picture: Any,  # noqa: ANN401  (a PictureSource, or a list of them)
     method: str | Sequence[str] = "grad-cam",
     *,
-    target: TargetSpec | list[TargetSpec] | tuple[TargetSpec, ...] = None,
+    target: Targets | tuple[Targets, ...] = None,
     share: float = SHARE,
     truth: str | None = None,
     seed: int = 0,
@@ -322,7 +335,7 @@ def explain(
     method
         A name, with options as on the command line if wanted (``"grad-cam:relu=true"``), or a list of them.
     target
-        As for ``attribute``: a list holds one target per picture, a tuple several for every picture.
+        As for ``attribute``: a list or an array holds one target per picture, a tuple several for every picture.
     share
         Which part of the input's area the evidence removes and keeps.
     truth
@@ -332,7 +345,8 @@ def explain(
     bits
         How many bits the grey values of 16-bit pictures use; found for each picture by itself if not given.
     options
-        Of the methods; each goes to the methods that have it. A ``baseline`` may be a picture too.
+        Of the methods; each goes to the methods that have it. Where a method's ``baseline`` may be a tensor
+        (``integrated-gradients``), it may be a picture too, or a tensor [B, C, H, W] with one for each picture.
 
     Returns
     -------
@@ -350,28 +364,18 @@ def explain(
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     sources = picture if isinstance(picture, list) else [picture]
     methods = [method] if isinstance(method, str) else list(method)
-    if not methods or target == ():
+    if not methods or (isinstance(target, tuple) and not target):
         raise OptionError("nothing is asked for: give at least one method and one target")
-    if isinstance(target, list) and len(target) != len(sources):
-        raise TargetError(f"{len(target)} targets for {len(sources)} pictures: give one, or a list with one for each")
-    targets: Targets = target if isinstance(target, tuple) else (target,)
-    options = {name: _baseline(classifier, value) if name == "baseline" else value for name, value in options.items()}
-    job = Job(classifier, requests(methods, options, seed), targets, share, truth, seed, bits)
+    targets = [wanted(one, len(sources)) for one in (target if isinstance(target, tuple) else (target,))]
+    if "baseline" in options:
+        options["baseline"] = baseline_of(classifier, options["baseline"])
+    for value in options.values():
+        own_entries(value, (), len(sources))
+    asked = requests(methods, options, seed)
+    job = Job(classifier, asked, targets, share, truth, seed, bits)
     answers = [_nested(outcome, len(targets), not isinstance(method, str), isinstance(target, tuple))
                for outcome in outcomes(job, sources)]  # fmt: skip
     return answers if isinstance(picture, list) else answers[0]
-
-
-def _baseline(classifier: Classifier, value: Any) -> Any:  # noqa: ANN401  (an option of any kind)
-    """Return a baseline as methods take it: a picture as the model's input, names and tensors as they are."""
-    if isinstance(value, list | tuple):
-        return tuple(_baseline(classifier, one) for one in value)
-    named = isinstance(value, str) and (value in BASELINES or not os.path.exists(value))
-    if named or value is None or isinstance(value, Tensor | bool | int | float):
-        return value
-    if classifier.preprocess is None:
-        raise PictureError(f"{classifier.name} has no preprocessing: give the baseline as a tensor [C, H, W]")
-    return classifier.preprocess(read(value)).input
 
 
 def _nested(outcome: Outcome, targets: int, many_methods: bool, many_targets: bool) -> Any:  # noqa: ANN401

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from whence.errors import OptionError, WhenceError
 from whence.metrics.evidence import Evidence
 from whence.reports import folder as folders
 from whence.reports import notebook
-from whence.reports.colours import OURS
 from whence.reports.contents import SCHEMA, ChannelRow, Contents, Drawn, ExplanationRow, PictureRow, Result
 from whence.reports.look import Look, looked
 from whence.results import Attribution, Channels, Passes
@@ -58,6 +58,8 @@ class Explanation:
         The channels that weigh most in the map; None for a method that weighs none.
     versions
         What made it.
+    look
+        How it was drawn where it was saved, as far as that is not the default.
     """
 
     subject: Subject
@@ -71,6 +73,7 @@ class Explanation:
     title: str = ""
     channels: Channels | None = None
     versions: Versions = field(default_factory=Versions.now)
+    look: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return one line for a terminal."""
@@ -147,16 +150,16 @@ class Explanation:
         self,
         folder: str | Path,
         *,
-        mode: str = "blended",
+        mode: str | None = None,
         sign: str | None = None,
-        outlier_perc: float | int = 0,
-        colours: str = OURS,
-        bar: bool = True,
+        outlier_perc: float | int | None = None,
+        colours: str | None = None,
+        bar: bool | None = None,
     ) -> Path:
         """Write report.html, result.json, maps.npz and pictures/ into a folder; return the report's path.
 
         ``mode``, ``sign``, ``outlier_perc``, ``colours`` and ``bar`` say how the map is drawn, as in
-        ``whence.reports.look.Look``; the folder keeps them.
+        ``whence.reports.look.Look``; the folder keeps them. Those not given are as they were loaded.
 
         Raises
         ------
@@ -165,8 +168,8 @@ class Explanation:
         OptionError, MissingExtraError
             The map cannot be drawn so.
         """
-        look = Look.read(mode, sign, outlier_perc, colours, bar)
-        return Path(folders.write(looked(self._contents(), look), folder)["report"])
+        look = {"mode": mode, "sign": sign, "outlier_perc": outlier_perc, "colours": colours, "bar": bar}
+        return Path(folders.write(self._contents(look), folder)["report"])
 
     @classmethod
     def load(cls, folder: str | Path, index: int = 0) -> "Explanation":
@@ -187,20 +190,24 @@ class Explanation:
     def show(
         self,
         *,
-        mode: str = "blended",
+        mode: str | None = None,
         sign: str | None = None,
-        outlier_perc: float | int = 0,
-        colours: str = OURS,
-        bar: bool = True,
+        outlier_perc: float | int | None = None,
+        colours: str | None = None,
+        bar: bool | None = None,
     ) -> None:
         """Show the explanation as a picture: in a notebook there, elsewhere in the system's viewer.
 
         ``mode``, ``sign``, ``outlier_perc``, ``colours`` and ``bar`` say how the map is drawn, as for ``save``.
         """
-        notebook.show(looked(self._contents(), Look.read(mode, sign, outlier_perc, colours, bar)))
+        look = {"mode": mode, "sign": sign, "outlier_perc": outlier_perc, "colours": colours, "bar": bar}
+        notebook.show(self._contents(look))
 
-    def _contents(self) -> Contents:
-        return contents([(self.subject, [self])], self.model, self.seed, self.versions)
+    def _contents(self, look: Mapping[str, Any] | None = None) -> Contents:
+        """Return what is written and shown, in the look that was loaded with the given words over it."""
+        given = {key: value for key, value in (look or {}).items() if value is not None}
+        made = contents([(self.subject, [self])], self.model, self.seed, self.versions)
+        return looked(made, Look.read(**{**self.look, **given}))
 
     def _repr_html_(self) -> str:
         return notebook.html(self._contents())
@@ -314,6 +321,7 @@ def loaded(saved: Contents) -> list[Explanation]:
                 Explanation(
                     subject, model, attribution, target["label"], target["probability"], evidence, pictures,
                     result["seed"], row["title"], channels_of(row, saved.maps), versions,
+                    dict(result.get("look", {})),
                 )
             )  # fmt: skip
     return found

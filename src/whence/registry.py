@@ -16,6 +16,9 @@ from importlib.metadata import entry_points
 from pkgutil import iter_modules
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+from torch import Tensor
+
 from whence.errors import OptionError, UnknownNameError, nearest
 from whence.results import Passes
 
@@ -115,6 +118,15 @@ def _option(parameter: inspect.Parameter, annotation: object) -> Option:
     return Option(parameter.name, tuple(dict.fromkeys(kinds)), parameter.default, tuple(choices), many)
 
 
+def _said(value: object) -> str:
+    """Return a value for an error's one line: of tensors and arrays only the shape."""
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{'tensor' if isinstance(value, Tensor) else 'array'} {list(value.shape)}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_said, value))})"
+    return repr(value)
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is known of a method or metric without running it."""
@@ -147,7 +159,7 @@ class Facts:
             if name not in self.options:
                 raise OptionError(f"{self.name} has no option {name!r}: {nearest(name, self.options)}")
             if not self.options[name].accepts(value):
-                raise OptionError(f"{self.name}: {name}={value!r}, expected {self.options[name].expected}")
+                raise OptionError(f"{self.name}: {name}={_said(value)}, expected {self.options[name].expected}")
         return {name: option.settled(options.get(name, option.default)) for name, option in self.options.items()}
 
 
@@ -175,11 +187,12 @@ class CombinatorFacts(Facts):
 
     Its function takes the other method, ``inner(model, x, target) -> Answer``, before ``model``, ``x`` and
     ``target``. ``cost(options, passes)`` says how many passes it makes of those of one run. ``sets`` names the option
-    of the other method that it fills in itself, by ``inner(model, x, target, **{sets: value})``.
+    of the other method that it fills in itself, and its own option that holds the values: for each of these it calls
+    ``inner(model, x, target, **{name: value})``, and ``passes`` are those of all these runs.
     """
 
     cost: Callable[[Mapping[str, object], Passes], Passes]
-    sets: str | None = None
+    sets: tuple[str, str] | None = None
 
     def over(self, inner: MethodFacts) -> MethodFacts:
         """Return the combination's facts: its options are those of both.
@@ -192,15 +205,16 @@ class CombinatorFacts(Facts):
         OptionError
             The inner method has no option that the combinator could set.
         """
-        if self.sets and self.sets not in inner.options:
-            having = [name for name in METHODS.names() if self.sets in METHODS.facts(name).options]
+        filled, values = self.sets or ("", "")
+        if filled and filled not in inner.options:
+            having = [name for name in METHODS.names() if filled in METHODS.facts(name).options]
             raise OptionError(
-                f"{self.name}.{inner.name}: {inner.name} has no option {self.sets!r}, which {self.name} sets; "
+                f"{self.name}.{inner.name}: {inner.name} has no option {filled!r}, which {self.name} sets; "
                 f"methods that have it: {', '.join(having) or 'none'}"
             )
         outer = {name for name in self.options if name != "seed"}
         # How each of the inner method's options is called in the combination.
-        called = {n: f"{inner.name}.{n}" if n in outer else n for n in inner.options if n != self.sets}
+        called = {n: f"{inner.name}.{n}" if n in outer else n for n in inner.options if n != filled}
 
         def for_inner(options: Mapping[str, object]) -> dict[str, object]:
             return {name: options[key] for name, key in called.items()}
@@ -209,9 +223,10 @@ class CombinatorFacts(Facts):
             own = {name: options[name] for name in self.options}
             return self.function(partial(inner.function, **for_inner(options)), model, x, target, **own)
 
-        def cost(options: Mapping[str, object], model: Any) -> Passes:  # noqa: ANN401
-            default = {} if self.sets is None else {self.sets: inner.options[self.sets].default}
-            return self.cost(options, inner.cost({**default, **for_inner(options)}, model))
+        def cost(options: Mapping[str, Any], model: Any) -> Passes:  # noqa: ANN401
+            own = for_inner(options)
+            runs = [{**own, filled: value} for value in options[values]] if filled else [own]
+            return self.cost(options, sum((inner.cost(run, model) for run in runs), Passes()))
 
         function.__doc__ = self.function.__doc__
         made = replace(

@@ -12,6 +12,8 @@ from torch import Tensor
 from whence.errors import OptionError
 
 Reduce = Literal["sum", "abs-sum", "abs-max"]
+# The note of a map that is the same whatever is explained; a report reads it off.
+CLASS_AGNOSTIC = "this method gives the same map for every class"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ def reduced(values: Float[Tensor, "b c *spatial"], how: Reduce) -> Float[Tensor,
     if how == "abs-sum":
         return values.abs().sum(1)
     return values.abs().amax(1)
+
+
+def spread(values: Float[Tensor, "b c h w"], how: Reduce, size: tuple[int, ...]) -> Float[Tensor, "b H W"]:
+    """Return one signed map a picture from the channels' values, bilinear on a grid of ``size`` (H, W)."""
+    flat = reduced(values, how)
+    if tuple(flat.shape[1:]) == tuple(size):
+        return flat
+    return F.interpolate(flat[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +150,7 @@ class Attribution:
 
     def heatmap(self, size: tuple[int, int] | None = None) -> Float[Tensor, "b H W"]:
         """Return the values reduced to one signed map a picture, bilinear, on the input grid or on ``size``."""
-        flat = reduced(self.values, self.reduce)
-        target = size or self.input_size
-        if tuple(flat.shape[1:]) == tuple(target):
-            return flat
-        return F.interpolate(flat[:, None], size=target, mode="bilinear", align_corners=False)[:, 0]
+        return spread(self.values, self.reduce, size or self.input_size)
 
     def channels(self, top: int = 8) -> Channels:
         """Return the channels with the largest absolute weight, largest first.

@@ -199,6 +199,28 @@ def test_a_function_is_no_model(net):
         ours.Saliency(lambda x: net(x))
 
 
+def test_a_function_is_a_model_where_scores_are_enough(net):
+    net.eval()
+    x = pictures()
+
+    def scores(batch):
+        with torch.no_grad():
+            return net(batch.double())
+
+    plain = attributed(scores, x, "occlusion", target=1, window=6, stride=3).heatmap()[:, None].expand_as(x)
+    assert torch.equal(ours.Occlusion(scores).attribute(x, (3, 6, 6), 3, target=1), plain)
+    assert ours.NoiseTunnel(ours.Rise(scores, samples=4, grid=2)).method == "noise.rise"
+
+
+def test_a_tensor_as_baseline_goes_to_a_method_that_takes_it(net):
+    x, baseline = pictures(), pictures(seed=4)
+    options = {"target": 1, "steps": 3, "tol": None}
+    for one in (baseline, baseline[:1], (baseline,)):
+        values = ours.IntegratedGradients(net, tol=None).attribute(x, one, 1, n_steps=3)
+        given = one[0] if isinstance(one, tuple) else one
+        assert torch.equal(values, attributed(net, x, "integrated-gradients", baseline=given, **options).values)
+
+
 def test_occlusions_windows(net):
     x, call = pictures(), ours.Occlusion(net)
     plain = attributed(net, x, "occlusion", target=1, window=6, stride=3).heatmap()[:, None].expand_as(x)

@@ -111,6 +111,27 @@ def test_without_targets_each_top_class_is_explained_and_kept_under_augmentation
         assert (cam(x, None, aug_smooth=aug_smooth) == named).all()
 
 
+@pytest.mark.parametrize(("asked", "rank"), [([None] * 8, 0), (["second"] * 8, 1), (None, 0)])
+def test_under_augmentation_the_class_is_that_of_the_unchanged_picture(net, monkeypatch, asked, rank):
+    """With a head for which brightness alone decides between the classes."""
+    x, counted = pictures(8), []
+    with torch.no_grad():
+        settled = net.eval()(x).topk(2, dim=1).indices[:, rank].tolist()
+        changed = [net(factor * x).topk(2, dim=1).indices[:, rank].tolist() for factor in (-1.0, 0.0)]
+    assert all(other != settled for other in changed)
+    monkeypatch.setattr(ours, "_CONTRASTS", (-1.0, 1.0, 0.0))
+    cam = ours.GradCAM(net, [net.down])
+    assert (cam(x, asked, aug_smooth=True) == cam(x, settled, aug_smooth=True)).all()
+
+    def attribute(*given, **options):
+        counted.append(1)
+        return whence.attribute(*given, **options)
+
+    monkeypatch.setattr(ours, "attribute", attribute)
+    cam(x, asked, aug_smooth=True)
+    assert len(counted) == 6
+
+
 def test_a_target_may_be_any_callable_on_a_pictures_output(net):
     cam = ours.GradCAM(net, [net.down])
     by_call = cam(pictures(), [lambda row: row[1] - row[2]] * 2)

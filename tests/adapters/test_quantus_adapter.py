@@ -10,7 +10,7 @@ import torch
 import whence
 from small_nets import SIZE, SmallNet, drawn, net_for, pictures, tiny_options
 from whence.adapters.quantus import explain_func
-from whence.errors import OptionError, UnknownNameError, UnsupportedError
+from whence.errors import ModelError, OptionError, UnknownNameError, UnsupportedError
 from whence.registry import METHODS
 
 
@@ -62,6 +62,29 @@ def test_channels_are_summed_as_quantus_does_where_it_is_told_to(net):
     assert np.allclose(explain_func(net, x, 2, reduce_axes=[1]), values.sum(1, keepdims=True), rtol=1e-12)
     assert explain_func(net, x, 2, reduce_axes=(1,), keepdims=False).shape == (2, SIZE, SIZE)
     assert explain_func(net, x, 2, keepdims=False).shape == (2, SIZE, SIZE)
+
+
+def test_a_map_with_one_channel_is_summed_once(net):
+    x = pictures()
+    plain = whence.attribute(net, x, "grad-cam", target=2).heatmap().numpy()
+    found = explain_func(net, x, 2, method="grad-cam", reduce_axes=(1,))
+    assert found.shape == (2, 1, SIZE, SIZE)
+    assert np.allclose(found[:, 0], plain, rtol=1e-12)
+    total = explain_func(net, x, 2, method="grad-cam", reduce_axes=(1, 2, 3), keepdims=False)
+    assert np.allclose(total, plain.sum((1, 2)), rtol=1e-10)
+
+
+def test_a_function_is_a_model_where_scores_are_enough(net):
+    net.eval()
+
+    def scores(batch):
+        with torch.no_grad():
+            return net(batch.double())
+
+    plain = whence.attribute(scores, pictures(), "occlusion", target=2, window=6).heatmap().numpy()
+    assert (explain_func(scores, pictures().numpy(), 2, method="occlusion", window=6)[:, 0] == plain).all()
+    with pytest.raises(ModelError, match="give the module itself"):
+        explain_func(scores, pictures().numpy(), 2, method="gradient")
 
 
 def test_names_and_layers_as_quantus_gives_them(net):

@@ -214,6 +214,20 @@ def test_a_report_is_drawn_again_from_its_files(pictures, tmp_path, capsys):
     assert (out / "report.html").read_text() == page
 
 
+def test_a_dead_head_is_said_with_the_methods_that_never_look_at_the_score(tmp_path, capsys):
+    (tmp_path / "dead.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    head = nn.Linear(4, 3)\n"
+        "    nn.init.zeros_(head.weight)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)\n"
+    )
+    assert whence("layers", "--model", f"{tmp_path / 'dead.py'}:make", "--trust", "--size", "16") == 0
+    said = capsys.readouterr().out
+    assert "The head is dead" in said
+    assert "(eigen-cam and attention-rollout never look at it)" in said
+
+
 def test_the_lists(capsys):
     assert whence("methods", "--json") == 0
     listed = {m["name"]: m for m in json.loads(capsys.readouterr().out)}

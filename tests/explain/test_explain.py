@@ -6,9 +6,15 @@ import torch
 from PIL import Image
 
 import whence
+from small_nets import SmallNet, drawn
+from whence import explaining
+from whence.asking import requests
 from whence.creatures import draw
 from whence.errors import OptionError, OutputError, PictureError, TargetError, UnknownNameError, WhenceError
+from whence.explaining import Job, outcomes
+from whence.explanation import Failure
 from whence.pictures.read import read
+from whence.registry import METHODS
 
 CREATURES = [draw(seed) for seed in range(3)]
 PIXELS = [creature.pixels for creature in CREATURES]
@@ -133,6 +139,60 @@ def test_truth_is_shown_and_checked(model):
     assert whence.explain(model, PIXELS[0], truth="2").subject.truth == model.labels[2]
     with pytest.raises(TargetError, match="9"):
         whence.explain(model, PIXELS[0], truth="99")
+
+
+def test_targets_may_be_numpys_or_torchs(model):
+    three = whence.explain(model, PIXELS[0], target=3)
+    for kind in (np.int64(3), np.array(3), torch.tensor(3)):
+        found = whence.explain(model, PIXELS[0], target=kind)
+        assert torch.equal(found.map, three.map)
+        assert found.label == three.label
+    for kinds in (np.array([3, 5]), torch.tensor([3, 5]), [np.int64(3), torch.tensor(5)]):
+        found = whence.explain(model, PIXELS[:2], target=kinds)
+        assert [e.label for e in found] == [model.labels[3], model.labels[5]]
+    several = whence.explain(model, PIXELS[:2], target=(np.int64(1), torch.tensor([3, 5])))
+    assert [[int(e.attribution.target[0]) for e in row] for row in several] == [[1, 3], [1, 5]]
+    for wrong in (np.array([3, 5, 1]), (2, [3, 5, 1])):
+        with pytest.raises(TargetError, match="3 targets for 2 pictures"):
+            whence.explain(model, PIXELS[:2], target=wrong)
+    with pytest.raises(TargetError, match="none of"):
+        whence.explain(model, PIXELS[0], target=np.float64(3.5))
+
+
+def test_an_option_with_one_entry_a_picture_is_each_pictures_own(monkeypatch):
+    """Also where a group of pictures is shorter than the option, and where a picture between them fails."""
+    monkeypatch.setattr(explaining, "_TOGETHER", 2)
+    net = whence.Classifier(drawn(SmallNet()))
+    first, second, third = torch.rand(3, 3, 16, 16, dtype=torch.float64)
+    baselines = torch.rand(3, 3, 16, 16, dtype=torch.float64)
+    options = {"target": 1, "steps": 3, "tol": None}
+    found = whence.explain(net, [first, second, third], "integrated-gradients", baseline=baselines, **options)
+    for e, picture, baseline in zip(found, (first, second, third), baselines, strict=True):
+        alone = whence.explain(net, picture, "integrated-gradients", baseline=baseline, **options)
+        assert torch.allclose(e.map, alone.map, rtol=1e-10, atol=1e-14)
+        assert e.options["baseline"].shape == (1, 3, 16, 16)
+    mixed = [first, "no tensor", second]
+    job = Job(net, requests(["integrated-gradients:steps=3,tol=none"], {"baseline": baselines}), [1])
+    one, failed, other = outcomes(job, mixed)
+    assert isinstance(failed, Failure)
+    assert torch.allclose(one[1][0].map, found[0].map, rtol=1e-10, atol=1e-14)
+    alone = whence.explain(net, second, "integrated-gradients", baseline=baselines[2], **options)
+    assert torch.allclose(other[1][0].map, alone.map, rtol=1e-10, atol=1e-14)
+    with pytest.raises(OptionError, match=r"shape \[3, 3, 16, 16\] for 2 pictures"):
+        whence.explain(net, [first, second], "integrated-gradients", baseline=baselines, **options)
+
+
+def test_a_picture_as_baseline_where_none_is_taken_is_said_in_one_line(model):
+    with pytest.raises(OptionError, match=r"^occlusion: baseline=tensor \[3, 64, 64\], expected a name$"):
+        whence.explain(model, PIXELS[0], "occlusion", baseline=PIXELS[1])
+    taking = [
+        name
+        for name in METHODS.names()
+        if "baseline" in METHODS.facts(name).options
+        and METHODS.facts(name).options["baseline"].accepts(torch.zeros(3, 4, 4))
+    ]
+    assert taking == ["integrated-gradients"]
+    assert f"(``{taking[0]}``), it may be a picture too" in whence.explain.__doc__
 
 
 @pytest.mark.parametrize(

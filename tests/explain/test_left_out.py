@@ -9,7 +9,14 @@ import whence
 from small_nets import SmallNet, drawn
 from whence.asking import requests
 from whence.creatures import draw
-from whence.errors import LayerError, NotFiniteError, OptionError, TargetError, UnsupportedError
+from whence.errors import (
+    LayerError,
+    NotFiniteError,
+    OptionError,
+    TargetError,
+    UnknownLayerError,
+    UnsupportedError,
+)
 from whence.explaining import Job, outcomes
 from whence.explanation import Failure
 from whence.registry import METHODS, MethodFacts
@@ -79,11 +86,54 @@ def test_the_users_own_mistake_is_an_error_for_all(model, broken, error):
 
 
 def test_a_layer_that_the_user_named_must_be_one(model, broken):
-    broken(LayerError("there is none"))
-    with pytest.raises(LayerError):
+    broken(UnknownLayerError("there is none"))
+    with pytest.raises(LayerError, match="there is none"):
         list(outcomes(asked(model, "broken:layer=stem", "gradient"), PIXELS))
     with pytest.raises(LayerError, match="no layer 'nowhere'"):
         list(outcomes(asked(model, "grad-cam", "gradient", layer="nowhere"), PIXELS))
+
+
+def test_a_picture_too_small_for_any_map_fails_alone():
+    """The others, also those after it, are explained."""
+    net = whence.Classifier(drawn(SmallNet()))
+    sizes = {"large": 16, "small": 1, "larger": 20}
+    inputs = [torch.rand(3, side, side, dtype=torch.float64) for side in sizes.values()]
+    for leave_out in (False, True):
+        first, second, third = outcomes(Job(net, requests(["grad-cam"], {}), leave_out=leave_out), inputs)
+        assert isinstance(second, Failure)
+        assert "no layer has a spatial map for inputs of 1 x 1" in str(second.error)
+        assert [one[1][0].method for one in (first, third)] == ["grad-cam"] * 2
+
+
+def test_a_layer_that_has_no_map_for_one_picture_fails_it_alone(model, broken):
+    second = model.preprocess(whence.explaining.read(PIXELS[1])).input
+    broken(LayerError("layer 'stem' has no map"), lambda x: torch.equal(x, second))
+    made = list(outcomes(asked(model, "broken:layer=stem", "gradient"), PIXELS))
+    assert [isinstance(one, Failure) for one in made] == [False, True, False]
+
+
+@pytest.mark.parametrize("refused", [{1}, {0}, {2}, {0, 1}])
+def test_a_method_that_refuses_some_pictures_explains_the_others(model, broken, refused):
+    inputs = [model.preprocess(whence.explaining.read(pixels)).input for pixels in PIXELS]
+    broken(UnsupportedError("not this target"), lambda x: any(torch.equal(x, inputs[i]) for i in refused))
+    made = list(outcomes(asked(model, "broken", "gradient"), PIXELS))
+    assert [[one.method for one in subject.left_out] for subject, _ in made] == [
+        ["broken"] if i in refused else [] for i in range(3)
+    ]
+
+
+def test_cam_refuses_the_target_of_one_picture_alone():
+    net, inputs = whence.Classifier(drawn(SmallNet())), [*torch.rand(3, 3, 16, 16, dtype=torch.float64)]
+    job = Job(net, requests(["cam", "gradient"], {}), [["probability:1", 2, 3]], leave_out=True)
+    assert [len(subject.left_out) for subject, _ in outcomes(job, inputs)] == [1, 0, 0]
+
+
+def test_a_model_that_is_refused_is_not_tried_with_every_picture(model, broken):
+    tries = []
+    broken(UnsupportedError("not this model"), lambda x: tries.append(1) or True)
+    made = list(outcomes(asked(model, "broken", "gradient"), PIXELS * 2))
+    assert [len(subject.left_out) for subject, _ in made] == [1] * 6
+    assert len(tries) == 3
 
 
 def test_a_picture_that_no_method_can_explain_fails(model, broken):

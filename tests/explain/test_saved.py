@@ -47,6 +47,17 @@ def test_loaded_and_saved_again_it_is_the_same(model, tmp_path, method, options)
     assert old == new
 
 
+def test_the_look_comes_back_too(model, tmp_path):
+    whence.explain(model, PIXELS).save(tmp_path / "one", mode="masked", sign="absolute", outlier_perc=2, bar=False)
+    found = whence.Explanation.load(tmp_path / "one")
+    found.save(tmp_path / "two")
+    assert result_of(tmp_path / "one") == result_of(tmp_path / "two")
+    assert (tmp_path / "one" / "report.html").read_text() == (tmp_path / "two" / "report.html").read_text()
+    found.save(tmp_path / "three", mode="blended")
+    look = {"mode": "blended", "sign": "absolute", "outlier_perc": 2, "colours": "whence", "bar": False}
+    assert result_of(tmp_path / "three")["look"] == look
+
+
 def test_a_tensor_without_a_picture_comes_back_too(tmp_path):
     """Float64 scores keep their digits, and a tensor has no hash."""
     jsonschema = pytest.importorskip("jsonschema")

@@ -20,10 +20,10 @@ from small_nets import Lambda, SmallNet, SmallViT, drawn, pictures, relative
 from whence import attribute
 from whence.attribution import attribute_all
 from whence.errors import ModelError, UnsupportedError
-from whence.models.attending import attend, depth, readout
 from whence.models.attention import Attending, Readout, attention_map
 from whence.models.classifier import Classifier
 from whence.models.outputs import logits_of
+from whence.models.readout import attend, depth, readout
 from whence.models.session import opened
 from whence.pictures.preprocess import Preprocess
 
@@ -344,9 +344,10 @@ def test_a_model_whose_attention_is_something_else_is_refused(case: str) -> None
             attribute(model, pictures(size=SIDE), method)
 
 
-def test_the_depth_of_a_model_that_is_refused_is_none() -> None:
+def test_a_model_that_is_refused_has_no_depth() -> None:
     preprocess = Preprocess(resize=(16, 16), mean=(0.5,), std=(0.25,))
-    assert depth(Classifier(drawn(SmallNet()), preprocess)) == 0
+    with pytest.raises(UnsupportedError, match="take grad-cam"):
+        depth(Classifier(drawn(SmallNet()), preprocess))
     assert depth(Classifier(drawn(SmallViT()), preprocess)) == 2
 
 

@@ -206,6 +206,47 @@ def lambda_relu(x: Tensor) -> Tensor:
     return torch.relu(x)
 
 
+def from_0(x: Tensor) -> Tensor:
+    return torch.clamp(x, min=0)
+
+
+def from_0_to_6(x: Tensor) -> Tensor:
+    return torch.clamp(x, 0, 6)
+
+
+def at_least_0(x: Tensor) -> Tensor:
+    return torch.clamp_min(x, 0)
+
+
+def relu6(x: Tensor) -> Tensor:
+    return F.relu6(x)
+
+
+def hardtanh(x: Tensor) -> Tensor:
+    return F.hardtanh(x, 0.0, 6.0)
+
+
+def from_below_0(x: Tensor) -> Tensor:
+    return F.hardtanh(torch.clamp_min(torch.clamp(x, -1.0, 6.0), -0.5))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated:FutureWarning")
+@pytest.mark.parametrize("function", [from_0, from_0_to_6, at_least_0, relu6, hardtanh])
+def test_every_other_rectifier_in_a_script_is_missed_and_told(function: Callable[[Tensor], Tensor]) -> None:
+    model = net(torch.jit.script(function))
+    with guided():
+        assert rectifiers(model(pictures().requires_grad_())[:, 1]) == (False, True)
+    with guided():
+        assert rectifiers(net(function)(pictures().requires_grad_())[:, 1]) == (True, False)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated:FutureWarning")
+def test_what_a_script_cuts_off_below_0_is_no_rectifier() -> None:
+    model = net(torch.jit.script(from_below_0))
+    with guided():
+        assert rectifiers(model(pictures().requires_grad_())[:, 1]) == (False, False)
+
+
 # The mode itself
 
 

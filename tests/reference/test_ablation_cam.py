@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer
 
-from small_nets import Lambda, SmallNet, SmallViT, drawn, pictures, relative
+from small_nets import Lambda, SmallNet, SmallViT, drawn, pictures, relative, rounding
 from whence import attribute
 from whence.attribution import attribute_all
 from whence.methods import ablation_cam
@@ -243,6 +243,14 @@ def test_a_layer_that_the_score_does_not_use_gives_no_evidence_in_single_precisi
     net.function = lambda n, x: (n.aside(x), function(n, x))[1]
     answer = ours(net.float(), pictures().float(), "aside")
     assert (answer.values == 0).all()
+
+
+@pytest.mark.parametrize("variant", ["fraction", "slope"])
+def test_drops_that_are_rounding_are_none_where_all_channels_are_replayed(variant: str) -> None:
+    answer = ours(rounding(), pictures().float(), "aside", variant=variant)
+    assert answer.passes.partial >= 2 * 16
+    assert (answer.weights == 0).all()
+    assert all("no evidence" in notes[-1] for notes in answer.notes)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 1000])

@@ -14,6 +14,7 @@ from small_nets import Lambda, drawn, pictures, relative
 from whence import attribute
 from whence.models.classifier import Classifier
 from whence.models.load import load_model
+from whence.registry import METHODS
 from whence.results import Attribution
 
 TARGETS = [1, 3]
@@ -167,6 +168,16 @@ def test_cam_of_a_swin_transformer_is_its_head_over_its_normed_tokens() -> None:
     answer = attribute(Classifier(net), x, "cam", target=TARGETS)
     a, _ = tapped(net, x, "norm", channels_last)
     assert relative(answer.values[:, 0], summed(net.head.weight[TARGETS].detach(), a)) <= 1e-12
+
+
+@pytest.mark.parametrize("layer", ["conv", ("conv",), ("conv", "relu")])
+def test_cam_s_plan_of_cost_counts_every_layer(layer: str | tuple[str, ...]) -> None:
+    layers = {"conv": nn.Conv2d(3, 6, 3), "relu": nn.ReLU(), "head": nn.Linear(6, 5)}
+    net, x = drawn(Lambda(lambda n, x: n.head(n.relu(n.conv(x)).mean((2, 3))), **layers)), pictures()
+    facts = METHODS.facts("cam")
+    plan = facts.cost(facts.checked({"layer": layer}), Classifier(net))
+    taken = ours(net, x, "cam", layer).passes
+    assert (taken.forward, taken.backward, taken.partial) == (2 * plan.forward, 2 * plan.backward, 2 * plan.partial)
 
 
 @pytest.mark.parametrize("layer", ["classifier.1", "classifier.2"])

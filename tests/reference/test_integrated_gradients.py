@@ -182,6 +182,16 @@ def test_the_note_says_by_how_much_the_map_still_changed() -> None:
 
 
 @pytest.mark.parametrize("rule", ["midpoint", "graded"])
+def test_too_few_steps_to_see_whether_the_map_stands_still_are_told(rule: str) -> None:
+    net, x = drawn(SmallNet()), pictures()
+    for notes in ours(net, x, rule=rule, steps=14, tol=1e9).notes:
+        assert notes == ("too few steps to see whether the map stands still: steps=14, give at least 15",)
+    assert ours(net, x, rule=rule, steps=15, tol=1e9).notes == ((), ())
+    assert ours(net, x, rule=rule, steps=14, tol=None).notes == ((), ())
+    assert ours(net, x, rule="left", steps=14).notes == ours(net, x, path="guided", steps=3).notes == ((), ())
+
+
+@pytest.mark.parametrize("rule", ["midpoint", "graded"])
 def test_a_linear_net_is_exact_wherever_the_points_end(rule: str) -> None:
     net = drawn(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 5)))
     x = pictures()

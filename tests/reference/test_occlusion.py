@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from small_nets import Lambda, SmallNet, drawn, pictures, relative
+from small_nets import Lambda, SmallNet, drawn, pictures, relative, rounding
 from whence import attribute
 from whence.errors import OptionError
 from whence.models.classifier import Classifier
@@ -131,6 +131,18 @@ def test_how_many_run_at_once_changes_nothing(batch: int) -> None:
     assert relative(answer.values, expected.values) <= 1e-10
     alone = torch.cat([ours(net, one[None], 1).values for one in x])
     assert relative(alone, expected.values) <= 1e-10
+
+
+@pytest.mark.parametrize("target", [1, lambda output: output[:, 2]])
+def test_a_score_that_only_rounds_differently_gives_no_evidence(target: object) -> None:
+    answer = ours(rounding(), pictures().float(), target, batch=7)
+    assert (answer.values == 0).all()
+    assert all("no evidence" in notes[-1] for notes in answer.notes)
+
+
+def test_what_stands_under_the_window_is_said() -> None:
+    answer = ours(drawn(SmallNet()), pictures(), baseline="blurred")
+    assert all("stands the picture, blurred" in note for (note,) in answer.notes)
 
 
 def test_the_top_class_stays_the_whole_picture_s() -> None:

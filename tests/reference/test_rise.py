@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from small_nets import Lambda, SmallNet, drawn, pictures, relative
+from small_nets import Lambda, SmallNet, drawn, pictures, relative, rounding
 from whence import attribute
 from whence.errors import OptionError
 from whence.methods.rise import MaskGrids
 from whence.models.classifier import Classifier
-from whence.pictures.baselines import make_baseline
+from whence.pictures.baselines import BASELINES, make_baseline
 from whence.results import Attribution
 
 TARGETS = [1, 3]
@@ -150,6 +150,18 @@ def logit(output: Tensor) -> Tensor:
     return output[:, 1]
 
 
+def test_a_score_that_only_rounds_differently_gives_no_evidence() -> None:
+    answer = ours(rounding(), pictures().float(), logit, batch=7)
+    assert (answer.values == 0).all()
+    assert (answer.residual == 0).all()
+    assert all("no evidence" in notes[-1] for notes in answer.notes)
+
+
+def test_what_stands_where_the_picture_is_masked_is_said() -> None:
+    for notes in ours(drawn(SmallNet()), pictures(), logit).notes:
+        assert notes == ("where the picture is taken away stands " + BASELINES["zeros"].sentence,)
+
+
 def bright_corner() -> nn.Module:
     """Return a net that sees nothing but the upper left quarter."""
     return drawn(Lambda(lambda _, x: torch.stack((0 * x.sum((1, 2, 3)), x[:, :, :14, :14].mean((1, 2, 3))), 1)))
@@ -168,7 +180,7 @@ def test_a_class_is_measured_by_its_probability_and_any_other_target_by_its_own_
     assert any("probability, not its logit" in note for note in by_class.notes[0])
     contrast = ours(net, x, "2 - 3")
     assert torch.equal(contrast.values, ours(net, x, lambda output: output[:, 2] - output[:, 3]).values)
-    assert contrast.notes == ((), ())
+    assert not any("probability" in note for notes in contrast.notes for note in notes)
 
 
 def test_the_top_class_stays_the_whole_picture_s() -> None:

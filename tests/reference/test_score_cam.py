@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from small_nets import Lambda, SmallNet, drawn, pictures, relative
+from small_nets import Lambda, SmallNet, drawn, pictures, relative, rounding
 from whence import attribute
 from whence.errors import OptionError
 from whence.models.classifier import Classifier
@@ -196,6 +196,13 @@ def test_a_picture_that_is_the_same_in_all_channels_gives_a_zero_map_and_costs_n
     assert answer.passes.forward == 4
     assert not answer.values.any()
     assert "no evidence" in answer.notes[0][-1]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_score_that_only_rounds_differently_gives_no_evidence(variant: str) -> None:
+    answer = ours(rounding(), pictures().float(), logit_of_2, layer="aside", variant=variant, batch=7)
+    assert (answer.values == 0).all()
+    assert all("no evidence" in notes[-1] for notes in answer.notes)
 
 
 @pytest.mark.parametrize("batch", [1, 5, 1000])

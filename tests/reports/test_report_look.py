@@ -23,6 +23,7 @@ from whence.reports.look import DEFAULT, Look, looked
 from whence.reports.notebook import figure
 from whence.reports.overlay import OPACITY, lay, placed
 from whence.reports.page import html
+from whence.results import CLASS_AGNOSTIC
 
 SIGNS = {"positive": "positive", "negative": "negative", "absolute": "absolute_value", "all": "all"}
 MODES = ("blended", "heat-map", "original", "masked", "alpha-scaling")
@@ -243,6 +244,19 @@ def test_the_page_in_each_mode(mode):
     assert ("Hatched" in page) == (mode != "original")
     assert page.count('<figure class="scale">') == 4
     assert page.count('<div class="ticks">') == 4
+
+
+def test_a_map_that_never_looked_at_the_class_does_not_speak_for_it():
+    for sign in SIGNS:
+        for top in (0.0, 1.0):
+            said = legend.of_scale(Scale(sign, top, "whence"), "sum", DEFAULT, agnostic=True)
+            assert "speak" not in said
+            assert "whatever the class" in said
+    plain = sample()
+    assert "whatever the class" not in html(plain)
+    for row in (row for one in plain.result["pictures"] for row in one["explanations"]):
+        row["notes"] = [CLASS_AGNOSTIC]
+    assert "count more, whatever the class" in html(plain)
 
 
 def test_without_a_bar_there_are_no_numbers():

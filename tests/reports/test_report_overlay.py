@@ -3,7 +3,7 @@ import pytest
 
 from report_samples import photograph
 from whence.errors import OutputError
-from whence.reports.overlay import as_seen, hatched, lay, on_grid, placed
+from whence.reports.overlay import cut_to_input, hatched, lay, on_grid, placed
 
 # The picture is 40 x 60 and the grid 20 x 20; a box for each kind of preprocessing.
 BOXES = {
@@ -73,7 +73,7 @@ def test_without_a_geometry_the_picture_is_what_the_model_saw():
     laid = lay(photograph(20, 30), heat, "positive", place)
     assert laid.whole
     assert (laid.heat == laid.layer[..., :3]).all()
-    assert (as_seen(photograph(20, 30), place) == photograph(20, 30)).all()
+    assert (cut_to_input(photograph(20, 30), place) == photograph(20, 30)).all()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_without_a_geometry_the_picture_is_what_the_model_saw():
 )
 def test_what_the_model_saw_is_cut_from_the_picture(box, expected):
     picture = photograph(40, 60)
-    assert (as_seen(picture, placed(_row(box), (40, 60))) == expected(picture)).all()
+    assert (cut_to_input(picture, placed(_row(box), (40, 60))) == expected(picture)).all()
 
 
 def test_channels_are_reduced_before_they_are_spread():
@@ -107,7 +107,7 @@ def test_pictures_of_any_shape(shape):
     place = placed(_row((0, 0, *shape), picture=shape), shape)
     laid = lay(photograph(*shape), np.ones((20, 20), np.float32), "positive", place)
     assert laid.blended().shape == (*shape, 3)
-    assert as_seen(photograph(*shape), place).shape == (20, 20, 3)
+    assert cut_to_input(photograph(*shape), place).shape == (20, 20, 3)
 
 
 def test_hatching_keeps_the_picture_recognisable():

@@ -16,16 +16,14 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whence.adapters.shared import classifier_of, layer_name, method_of, on_input
+from whence.adapters.shared import CAPTUM_NAMES, classifier_of, layer_name, method_of, on_input
 from whence.attribution import attribute
 from whence.errors import OptionError, PictureError, TargetError, nearest
 from whence.models.targets import Targets, per_picture
-from whence.registry import METHODS
+from whence.registry import METHODS, Option
 from whence.results import Attribution as Answer
 from whence.results import concatenated
 
-# Classes of Captum's whose names are not their methods'.
-_NAMES = {"Saliency": "gradient", "LayerGradCam": "grad-cam"}
 # What stands after the inputs where arguments are given without names.
 _ORDER = {
     "Saliency": ("target", "abs", "additional_forward_args"),
@@ -70,7 +68,7 @@ class Attribution:
     Parameters
     ----------
     model
-        A module that classifies pictures, or a Classifier.
+        A module that classifies pictures, or a Classifier; a function too for methods that need scores alone.
     method
         A name that ``whence.methods.names()`` lists, or a combination such as ``"noise.gradient"``.
     layer
@@ -80,8 +78,8 @@ class Attribution:
     """
 
     def __init__(self, model: object, method: str, layer: nn.Module | str | None = None, **options: object) -> None:
-        self.classifier = classifier_of(model)
         self.method = METHODS.facts(method).name
+        self.classifier = classifier_of(model, self.method)
         given = {} if layer is None else {"layer": layer_name(self.classifier, layer)}
         self.options = {**given, **self._translated(options)}
 
@@ -94,9 +92,10 @@ class Attribution:
             [B, C, H, W], or a tuple that holds only this; then a tuple is returned.
         given, arguments
             Captum's, in its order or by name: ``target`` (a class number, a list or tensor with one a picture, a
-            tensor with one element, a tuple with one number or a list of these), ``baselines`` (0, zeros, or the name
-            of a baseline), ``n_steps``, ``method``, ``internal_batch_size``, ``sliding_window_shapes``, ``strides``,
-            ``nt_samples`` and so on; and the method's own options. Without a target each picture's top class is
+            tensor with one element, a tuple with one number or a list of these), ``baselines`` (0, zeros, the name of
+            a baseline, or a tensor where the method takes one), ``n_steps``, ``method``, ``internal_batch_size``,
+            ``sliding_window_shapes``, ``strides``, ``nt_samples`` and so on; and the method's own options.
+            Without a target each picture's top class is
             explained; all of whence's targets work too.
 
         Returns
@@ -155,7 +154,7 @@ class Attribution:
         """Return the option that one of Captum's arguments is called here, with its value."""
         known = METHODS.facts(self.method).options
         if name == "baselines" and "baseline" in known:
-            return {"baseline": _baseline(value)}
+            return {"baseline": _baseline(value, known["baseline"])}
         if name == "method" and "rule" in known:
             return {"rule": _RULES.get(str(value), value)}
         if name in ("sliding_window_shapes", "strides") and "window" in known:
@@ -258,12 +257,12 @@ def _of_tuple(target: tuple[object, ...]) -> Any:  # noqa: ANN401
     return target[0]
 
 
-def _baseline(value: Any) -> object:  # noqa: ANN401
+def _baseline(value: Any, option: Option) -> object:  # noqa: ANN401
     value = value[0] if isinstance(value, tuple) and len(value) == 1 else value
     zero = not bool(value.any()) if isinstance(value, Tensor) else isinstance(value, int | float) and value == 0
     if value is None or zero:
         return "zeros"
-    if isinstance(value, str):
+    if isinstance(value, str) or (isinstance(value, Tensor) and option.accepts(value)):
         return value
     found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
     raise OptionError(f"baselines: {found} is no baseline here: give 0, or a name as 'black', 'blurred' or 'uniform'")
@@ -302,8 +301,8 @@ def _class(name: str, method: str) -> type[_Named]:
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Return the class that a method is called by."""
-    method = _NAMES.get(name) or (method_of(name) if name[:1].isupper() else None)
+    method = CAPTUM_NAMES.get(name) or (method_of(name) if name[:1].isupper() else None)
     if method is None:
-        known = [] if name.startswith("_") else [*_NAMES, "NoiseTunnel", *METHODS.names()]
+        known = [] if name.startswith("_") else [*CAPTUM_NAMES, "NoiseTunnel", *METHODS.names()]
         raise AttributeError(f"there is no method {name!r} for Captum's call: {nearest(name, known)}")
     return _class(name, method)

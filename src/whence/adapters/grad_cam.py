@@ -25,7 +25,7 @@ from whence.errors import LayerError, OptionError, TargetError, nearest
 from whence.methods.eigen_cam import first_component
 from whence.models.outputs import logits_of
 from whence.models.session import move, opened
-from whence.models.targets import TargetSpec
+from whence.models.targets import TargetSpec, per_picture
 from whence.registry import METHODS
 from whence.results import Attribution
 
@@ -69,7 +69,7 @@ class BaseCAM:
     ) -> None:
         if isinstance(target_layers, str | nn.Module) or not target_layers:
             raise LayerError("target_layers: give a list with at least one layer")
-        self.classifier = classifier_of(model)
+        self.classifier = classifier_of(model, self.of)
         self.layers = tuple(layer_name(self.classifier, layer) for layer in target_layers)
         self._input: Tensor | None = None
         if reshape_transform is not None:
@@ -108,7 +108,7 @@ class BaseCAM:
         asked = None if targets is None else [_target(target) for target in targets]
         if not aug_smooth:
             return self._maps(input_tensor, asked, eigen_smooth).cpu().numpy()
-        asked = self._attributed(input_tensor, asked, self.layers[:1]).target.tolist() if asked is None else asked
+        asked = self._settled(input_tensor, asked)
         maps = []
         for factor in _CONTRASTS:
             maps.append(self._maps(factor * input_tensor, asked, eigen_smooth))
@@ -131,6 +131,12 @@ class BaseCAM:
             raise OptionError("outputs: there are none before the first call")
         with opened(self.classifier) as session:
             return session.run(move(self.classifier, self._input))
+
+    def _settled(self, x: Float[Tensor, "b c h w"], target: list[TargetSpec] | None) -> list[TargetSpec]:
+        """Return each picture's target with its classes as the unchanged picture has them."""
+        targets = per_picture(target, len(x))
+        with opened(self.classifier) as session:
+            return session.fixed(session.run(session.arranged(move(self.classifier, x))), targets)
 
     def _attributed(
         self, x: Float[Tensor, "b c h w"], target: list[TargetSpec] | None, layers: tuple[str, ...]

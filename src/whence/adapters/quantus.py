@@ -8,13 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whence.adapters.shared import classifier_of, layer_name, method_of, on_input
+from whence.adapters.shared import CAPTUM_NAMES, classifier_of, layer_name, method_of, on_grid, on_input
 from whence.attribution import attribute
 from whence.errors import OptionError
 from whence.registry import METHODS
-
-# Classes of Captum's, by which Quantus names its methods, whose names are not the methods' own.
-_NAMES = {"Saliency": "gradient", "LayerGradCam": "grad-cam"}
 
 
 def explain_func(
@@ -38,7 +35,8 @@ def explain_func(
     Parameters
     ----------
     model
-        A module that classifies pictures. It runs where it is: ``device`` moves nothing.
+        A module that classifies pictures, or a function for methods that need scores alone. It runs where
+        it is: ``device`` moves nothing.
     inputs, targets
         [B, C, H, W] as the model takes it, and one class number a picture or one for all.
     method
@@ -47,8 +45,9 @@ def explain_func(
     softmax
         True to explain the class's probability in place of its logit.
     reduce_axes
-        Axes to be summed, as in Quantus; ``()`` keeps the channels. If not given, the channels are reduced as the
-        method states: a gradient to its largest absolute value, relevances to their sum.
+        Axes to be summed, as in Quantus, a map with one channel as it is; ``()`` keeps the channels. If not
+        given, the channels are reduced as the method states: a gradient to its largest absolute value, relevances to
+        their sum.
     keepdims
         Whether reduced axes stay, with length 1.
     gc_layer
@@ -73,8 +72,8 @@ def explain_func(
         raise OptionError("channel_first=False: a torch model takes its channels first, [B, C, H, W]")
     if reduce_axes is not None and not set(reduce_axes) <= {1, 2, 3}:
         raise OptionError(f"reduce_axes={tuple(reduce_axes)}: give axes 1, 2 or 3, and () to reduce none")
-    classifier = classifier_of(model)
-    name = METHODS.facts(_NAMES.get(method) or method_of(method) or method).name
+    name = METHODS.facts(CAPTUM_NAMES.get(method) or method_of(method) or method).name
+    classifier = classifier_of(model, name)
     layer = {} if gc_layer is None else {"layer": layer_name(classifier, gc_layer)}
     x = torch.as_tensor(inputs)
     answer = attribute(
@@ -83,8 +82,11 @@ def explain_func(
     if reduce_axes is None:
         heat = answer.heatmap()
         return (heat[:, None] if keepdims else heat).cpu().numpy()
-    values = on_input(answer, int(x.shape[1])).cpu().numpy()
-    return values.sum(axis=tuple(reduce_axes), keepdims=keepdims) if reduce_axes else values
+    channels = int(x.shape[1])
+    if not reduce_axes:
+        return on_input(answer, channels).cpu().numpy()
+    values: np.ndarray = on_grid(answer, channels).cpu().numpy()
+    return np.asarray(values.sum(axis=tuple(reduce_axes), keepdims=keepdims))
 
 
 def _target(targets: Any, softmax: bool) -> Any:  # noqa: ANN401  (numbers of any library)

@@ -10,16 +10,21 @@ from whence.models.classifier import Classifier
 from whence.registry import METHODS
 from whence.results import Attribution
 
+# Classes of Captum's, by which Quantus names its methods too, whose names are not the methods' own.
+CAPTUM_NAMES = {"Saliency": "gradient", "LayerGradCam": "grad-cam"}
 
-def classifier_of(model: object) -> Classifier:
-    """Return the model as a Classifier.
+
+def classifier_of(model: object, method: str) -> Classifier:
+    """Return the model as a Classifier for a method.
 
     Raises
     ------
     ModelError
-        It is a function, which has no layers to look into.
+        It is a function, into which the method would have to look.
     """
     if isinstance(model, nn.Module):
+        return Classifier(model)
+    if callable(model) and not isinstance(model, type | Classifier) and METHODS.facts(method).needs == "scores":
         return Classifier(model)
     if not isinstance(model, Classifier):
         raise ModelError(
@@ -59,8 +64,13 @@ def method_of(name: str, among: Iterable[str] | None = None) -> str | None:
     return next((method for method in known if name == method or spelt(method) == spelt(name)), None)
 
 
-def on_input(answer: Attribution, channels: int) -> Float[Tensor, "b c H W"]:
-    """Return the values on the input's grid and in its channels; a map with one channel is repeated in each."""
+def on_grid(answer: Attribution, channels: int) -> Float[Tensor, "b c H W"]:
+    """Return the values on the input's grid: in its channels where the method has a value for each, else one map."""
     if tuple(answer.values.shape[1:]) == (channels, *answer.input_size):
         return answer.values
-    return answer.heatmap()[:, None].expand(-1, channels, -1, -1)
+    return answer.heatmap()[:, None]
+
+
+def on_input(answer: Attribution, channels: int) -> Float[Tensor, "b c H W"]:
+    """Return the values on the input's grid and in its channels; a map with one channel is repeated in each."""
+    return on_grid(answer, channels).expand(-1, channels, -1, -1)

@@ -10,6 +10,7 @@ import typer
 from whence.cli import console
 from whence.cli.console import DEFAULT_MODEL, Debug, Json, Seed
 from whence.cli.explain import expanded, finish
+from whence.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from whence.asking import MethodRequest
@@ -61,7 +62,10 @@ def _quick(name: str, model: "Classifier", seed: int) -> "MethodRequest":
     facts = METHODS.facts(name)
     given: dict[str, object] = {"seed": seed} if "seed" in facts.options else {}
     options = facts.checked(given)
-    planned = facts.cost(options, model)
+    try:
+        planned = facts.cost(options, model)
+    except UnsupportedError:  # it is left out, with its reason, where it is asked
+        return MethodRequest(name, given)
     passes = planned.forward + planned.backward + planned.partial
     count = next((name for name in _COUNTS if isinstance(options.get(name), int)), None)
     if count is not None and passes > _MOST:

@@ -108,5 +108,8 @@ def layers(
     ]
     console.table(("", "layer", "map", "layout", "every path", "coverage"), rows)
     if found.dead:
-        console.say("The head is dead: no output of the model depends on the picture, and every map will be zero.")
+        console.say(
+            "The head is dead: no output of the model depends on the picture, and every map of a method"
+            " that looks at the score will be zero (eigen-cam and attention-rollout never look at it)."
+        )
     console.say(f"* is chosen for inputs of {' x '.join(str(n) for n in shape)}")

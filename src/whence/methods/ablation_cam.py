@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from whence.methods.masked import at_least
+from whence.methods.numbers import at_least, drop, rounding
+from whence.methods.weighed import channels
 from whence.models.classifier import Classifier
 from whence.models.layers import Layout
 from whence.models.replay import Replay
-from whence.models.session import Session, chunk_size, opened
+from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
 from whence.registry import method
 from whence.results import Answer, Passes, Score
@@ -29,12 +30,9 @@ _TESTS = _ALONE + 2 * _HALVES
 
 
 def _cost(options: Mapping[str, Any], model: Classifier) -> Passes:
-    """Return what a picture takes where no channel is dead and no closed form holds; counts channels by a pass."""
-    grey = model.like.new_zeros(1, *(model.input or (3, 224, 224)))
-    with opened(model) as session:
-        recorded = session.record(grey, session.layers(options["layer"], grey)).activations
-        channels = [session.layout(name, a, grey).channels(a.shape) for name, a in recorded.items()]
-    return Passes(forward=len(channels) > 1, partial=sum(3 + _TESTS + count for count in channels))
+    """Return what a picture takes where no channel is dead and no closed form holds."""
+    counts = channels(options["layer"], model)
+    return Passes(forward=len(counts) > 1, partial=sum(3 + _TESTS + count for count in counts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +42,11 @@ class _Layer:
     replay: Replay
     layout: Layout
 
-    @property
-    def batch_axis(self) -> int:
-        return 1 if self.layout.sequence_first else 0
-
     def channels(self, tensor: Float[Tensor, "..."]) -> Float[Tensor, "b k *places"]:
         """View a tensor of the layer's own layout by channels, with all that each holds: the class token too."""
         if self.layout.kind == "channels-first":
             return tensor
-        return tensor.transpose(0, self.batch_axis).movedim(-1, 1)
+        return tensor.transpose(0, self.layout.batch_axis).movedim(-1, 1)
 
     @cached_property
     def activation(self) -> Float[Tensor, "b k *places"]:
@@ -72,7 +66,7 @@ def _without(
     One buffer serves all chunks: channels are set to zero in it, and filled again before the next chunk.
     """
     own = layer.activation[picture]
-    axis = layer.batch_axis
+    axis = layer.layout.batch_axis
     alone = layer.replay.activation.narrow(axis, picture, 1)
     buffer = torch.cat([alone] * min(batch, len(removed)), dim=axis)
     rows, zeroed = removed[:0].nonzero(as_tuple=True)
@@ -88,29 +82,28 @@ def _without(
     return model.scores(make, torch.full((len(removed),), picture), target, batch, layer.replay)
 
 
-def _tests(drop: Float[Tensor, " k"], alive: Bool[Tensor, " k"]) -> Bool[Tensor, "n k"]:
+def _tests(closed: Float[Tensor, " k"], alive: Bool[Tensor, " k"]) -> Bool[Tensor, "n k"]:
     """Return sets of channels: those that count most, alone, and halves drawn from all, with their complements.
 
     Each channel stands in one of every half and its complement, so that none can hide.
     """
-    most = (drop.abs() * alive).topk(_ALONE).indices
-    alone = torch.zeros(_ALONE, len(drop), dtype=torch.bool, device=drop.device)
-    alone[torch.arange(_ALONE, device=drop.device), most] = True
-    halves = torch.rand(_HALVES, len(drop), generator=torch.Generator().manual_seed(0)).to(drop.device) < 0.5
+    most = (closed.abs() * alive).topk(_ALONE).indices
+    alone = torch.zeros(_ALONE, len(closed), dtype=torch.bool, device=closed.device)
+    alone[torch.arange(_ALONE, device=closed.device), most] = True
+    halves = torch.rand(_HALVES, len(closed), generator=torch.Generator().manual_seed(0)).to(closed.device) < 0.5
     return torch.cat((alone, halves & alive, ~halves & alive))
 
 
 def _holds(
-    drop: Float[Tensor, " k"], sets: Bool[Tensor, "n k"], score: Float[Tensor, ""], scores: Float[Tensor, " n"]
+    closed: Float[Tensor, " k"], sets: Bool[Tensor, "n k"], score: Float[Tensor, ""], scores: Float[Tensor, " n"]
 ) -> bool:
-    """Return whether the channels' drops add up to the drop that each set's replay shows.
+    """Return whether the channels' closed drops add up to the drop that each set's replay shows.
 
     Equal but for rounding: of the drops, and of the score itself.
     """
-    eps = torch.finfo(score.dtype).eps
     shown = score - scores
-    off = (shown - sets.to(drop) @ drop).abs().max()
-    return bool(off <= 100 * eps * shown.abs().max() + 8 * eps * score.abs())
+    off = (shown - sets.to(closed) @ closed).abs().max()
+    return bool(off <= 100 * torch.finfo(score.dtype).eps * shown.abs().max() + rounding(score))
 
 
 def _drops(
@@ -139,7 +132,7 @@ def _drops(
         if len(which):
             each = torch.zeros(len(which), len(own), dtype=torch.bool, device=y.device)
             each[torch.arange(len(which), device=y.device), which] = True
-            drops[picture, which] = y[picture] - _without(model, layer, picture, each, settled, batch)
+            drops[picture, which] = drop(y[picture], _without(model, layer, picture, each, settled, batch))
     return score, drops
 
 
@@ -191,9 +184,9 @@ def ablation_cam(
     for name in names:
         replay = model.replay(x, name)
         of = _Layer(replay, model.layout(name, replay.activation, x))
-        score, drop = _drops(model, of, target, batch or _at_once(of, x))
+        score, drops = _drops(model, of, target, batch or _at_once(of, x))
         size = of.activation.flatten(2).norm(dim=2) if variant == "slope" else score.value.abs()[:, None]
-        weights = drop / size.where(size != 0, 1)
+        weights = drops / size.where(size != 0, 1)
         a = of.layout.to_maps(replay.activation)
         cam = (weights[:, :, None, None] * a).sum(1, keepdim=True)
         maps[name] = cam.clamp(min=0) if relu else cam

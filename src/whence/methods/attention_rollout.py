@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.models.attending import attend, readout
+from whence.models.readout import attend, readout
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
 from whence.registry import method

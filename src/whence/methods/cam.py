@@ -1,7 +1,8 @@
 """CAM: the channels that a head pools, each weighed by the class's weight in the linear layer behind the pooling."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -52,15 +53,11 @@ def _disturbed(activation: Float[Tensor, "..."], layout: Layout) -> Float[Tensor
     """Return an activation with its channels and its values scaled by 0 to 2, alike in every picture."""
     generator = torch.Generator().manual_seed(0)
     picture, channels = list(activation.shape), [1] * activation.ndim
-    picture[_batch_axis(layout)] = 1
+    picture[layout.batch_axis] = 1
     axis = 1 if layout.kind == "channels-first" else -1
     channels[axis] = activation.shape[axis]
     factor = torch.rand(picture, generator=generator) + torch.rand(channels, generator=generator)
     return activation * factor.to(activation)
-
-
-def _batch_axis(layout: Layout) -> int:
-    return 1 if layout.sequence_first else 0
 
 
 def _is_linear(
@@ -70,7 +67,7 @@ def _is_linear(
     replay = model.replay(x, name)
     layout = model.layout(name, replay.activation, x)
     own = replay.activation.detach()
-    both = torch.cat((own, _disturbed(own, layout)), dim=_batch_axis(layout))
+    both = torch.cat((own, _disturbed(own, layout)), dim=layout.batch_axis)
     rows = torch.arange(len(x)).repeat(2)
     output = model.replayed(replay, both, rows)
     score = model.score(output, [*model.fixed(output, target)] * 2, rows).value
@@ -78,6 +75,12 @@ def _is_linear(
     bias, others_bias = (score - terms.sum(1)).chunk(2)
     size = (score.abs() + terms.abs().sum(1)).reshape(2, -1).amax(0)
     return (bias - others_bias).abs() <= tolerance * size
+
+
+def _cost(options: Mapping[str, Any], model: object) -> Passes:
+    """Return one gradient for all layers, and for each the record of what follows it, run on two activations."""
+    layer = options["layer"]
+    return Passes(forward=1, partial=1 + 3 * (len(layer) if isinstance(layer, tuple) else 1))
 
 
 @method(
@@ -88,7 +91,7 @@ def _is_linear(
     needs="layer",
     reduce="sum",
     show="positive",
-    cost=lambda options, model: Passes(forward=1, partial=4),
+    cost=_cost,
 )
 def cam(
     model: Session,

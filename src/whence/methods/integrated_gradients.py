@@ -8,9 +8,10 @@ from torch import Tensor
 
 from whence.errors import OptionError
 from whence.methods import paths
+from whence.methods.numbers import at_least
 from whence.methods.path_integral import PathIntegral
 from whence.methods.paths import Path, PathName
-from whence.methods.quadrature import Rule, refinements
+from whence.methods.quadrature import LEAST_REFINED, NESTED, Rule, refinements
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
 from whence.pictures.baselines import BASELINES, make_baseline
@@ -78,7 +79,11 @@ def integrated_gradients(
     with the other rules, it is ``steps`` at once. The guided path takes ``steps`` steps one after the other, each
     with the mean of the gradients at its ends.
     """
-    _check(steps, draws, tol, sigma, fraction, distance)
+    at_least(steps=(steps, 1), draws=(draws, 1), tol=(tol, 0), sigma=(sigma, 0))
+    if not 0 < fraction <= 1:
+        raise OptionError(f"fraction={fraction}: give more than 0 and at most 1")
+    if not 0 <= distance <= 1:
+        raise OptionError(f"distance={distance}: give 0 to 1")
     if path == "blur" and baseline is not None:
         raise OptionError("the blur path begins at the blurred picture: leave baseline away, or take another path")
     output = model.run(x)
@@ -86,32 +91,13 @@ def integrated_gradients(
     way = paths.blur(sigma) if path == "blur" else paths.straight if isinstance(path, str) else path
     made = [x[None]] if path == "blur" else [_made(model, x, one, draws, sigma, seed) for one in _names(baseline)]
     integral = PathIntegral.over(model, x, made, way, settled)
+    notes: tuple[tuple[str, ...], ...] = ()
     if path == "guided":
-        values, change = integral.guided(steps, fraction, distance), None
+        values = integral.guided(steps, fraction, distance)
     else:
         values, change = integral.refined(rule, refinements(rule, steps, tol), tol)
-    return Answer(values, score, residual=integral.residual(values, score.value), notes=_notes(change, steps, tol))
-
-
-def _check(
-    steps: int,
-    draws: int,
-    tol: float | int | None,
-    sigma: float | int | None,
-    fraction: float | int,
-    distance: float | int,
-) -> None:
-    """Refuse numbers outside their range."""
-    for name, value, fits, expected in (
-        ("steps", steps, steps >= 1, "at least 1"),
-        ("draws", draws, draws >= 1, "at least 1"),
-        ("tol", tol, tol is None or tol >= 0, "none or at least 0"),
-        ("sigma", sigma, sigma is None or sigma >= 0, "none or at least 0"),
-        ("fraction", fraction, 0 < fraction <= 1, "above 0 and at most 1"),
-        ("distance", distance, 0 <= distance <= 1, "from 0 to 1"),
-    ):
-        if not fits:
-            raise OptionError(f"integrated-gradients: {name}={value}, expected {expected}")
+        notes = _notes(change, rule, steps, tol, len(x))
+    return Answer(values, score, residual=integral.residual(values, score.value), notes=notes)
 
 
 def _made(
@@ -130,10 +116,15 @@ def _made(
     return one.detach().to(x).expand_as(x)[None]
 
 
-def _notes(change: Float[Tensor, " b"] | None, steps: int, tol: float | int | None) -> tuple[tuple[str, ...], ...]:
-    """Say where the points were used up before the map stood still."""
-    if change is None or tol is None:
+def _notes(
+    change: Float[Tensor, " b"] | None, rule: Rule, steps: int, tol: float | int | None, pictures: int
+) -> tuple[tuple[str, ...], ...]:
+    """Say where the points were used up before the map stood still, or were too few to see whether it does."""
+    if tol is None or rule not in NESTED:
         return ()
+    if change is None:
+        few = f"too few steps to see whether the map stands still: steps={steps}, give at least {LEAST_REFINED}"
+        return ((few,),) * pictures
     return tuple(
         (f"the map still changed by {far:.1%} when its points were tripled last: steps={steps} ended it",)
         if far > tol

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import UnsupportedError
-from whence.models.attending import attend, depth, readout
 from whence.models.classifier import Classifier
+from whence.models.readout import attend, depth, readout
 from whence.models.session import Recording, Session
 from whence.models.targets import TargetSpec
 from whence.registry import method

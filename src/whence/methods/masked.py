@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whence.errors import OptionError
 from whence.models.session import Session
 from whence.models.targets import Fixed, TargetSpec
 from whence.pictures.baselines import BASELINES, make_baseline
@@ -25,9 +24,15 @@ def by_probability(targets: Sequence[TargetSpec]) -> list[TargetSpec]:
     return [measured(target) for target in targets]
 
 
-def said_of(settled: Sequence[TargetSpec], measured: Sequence[TargetSpec]) -> list[tuple[str, ...]]:
-    """Return for each picture the sentence that says so where another number than the score is measured."""
-    return [() if ours == asked else (BY_PROBABILITY,) for asked, ours in zip(settled, measured, strict=True)]
+def notes(
+    baseline: str, settled: Sequence[TargetSpec], measured: Sequence[TargetSpec]
+) -> tuple[tuple[str, ...], ...]:
+    """Say for each picture what stands in its place, and where another number than the score is measured."""
+    instead = f"where the picture is taken away stands {BASELINES[baseline].sentence}"
+    return tuple(
+        (instead,) if ours == asked else (instead, BY_PROBABILITY)
+        for asked, ours in zip(settled, measured, strict=True)
+    )
 
 
 def base_picture(
@@ -37,26 +42,8 @@ def base_picture(
     return make_baseline(baseline, x, model.pixels, seed=seed)[0]
 
 
-def said(baseline: str) -> str:
-    """Return the sentence that tells a reader what stands in the place of what was taken away."""
-    return f"where a mask takes the picture away stands {BASELINES[baseline].sentence}"
-
-
 def blended(
     x: Float[Tensor, "n c h w"], base: Float[Tensor, "n c h w"], keep: Float[Tensor, "n 1 h w"]
 ) -> Float[Tensor, "n c h w"]:
     """Return the pictures where ``keep`` is 1, the base pictures where it is 0, and a mixture in between."""
     return x * keep + base * (1 - keep)
-
-
-def at_least(**least: tuple[int | float | None, int | float]) -> None:
-    """Refuse options that are less than they may be: ``name=(value, least)``; None is any.
-
-    Raises
-    ------
-    OptionError
-        Naming the first one.
-    """
-    for name, (value, bound) in least.items():
-        if value is not None and value < bound:
-            raise OptionError(f"{name}={value}: give at least {bound}")

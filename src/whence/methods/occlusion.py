@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.methods.masked import at_least, base_picture
+from whence.methods.masked import base_picture, notes
+from whence.methods.numbers import at_least, drop
 from whence.models.classifier import Classifier
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
@@ -84,7 +85,7 @@ def occlusion(
         return torch.where(covered, base[rows[numbers]], x[rows[numbers]])
 
     found = model.scores(occluded, rows, settled, batch or chunk_size(x))
-    drop = score.value[:, None, None] - found.reshape(len(x), len(down), len(across))
-    down, across = down.to(drop), across.to(drop)
-    values = down.T @ drop @ across / torch.outer(down.sum(0), across.sum(0))
-    return Answer(values[:, None], score)
+    drops = drop(score.value[:, None, None], found.reshape(len(x), len(down), len(across)))
+    down, across = down.to(drops), across.to(drops)
+    values = down.T @ drops @ across / torch.outer(down.sum(0), across.sum(0))
+    return Answer(values[:, None], score, notes=notes(baseline, settled, settled))

@@ -13,6 +13,7 @@ Rule = Literal["midpoint", "graded", "left", "right", "trapezoid", "gauss-legend
 # Three times as many points hold all points of before.
 NESTED: tuple[Rule, ...] = ("midpoint", "graded")
 _COARSEST = 5
+LEAST_REFINED = 3 * _COARSEST
 
 
 @dataclass(frozen=True, eq=False)

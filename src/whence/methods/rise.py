@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.methods.masked import at_least, base_picture, blended, by_probability, said_of
+from whence.methods.masked import base_picture, blended, by_probability, notes
+from whence.methods.numbers import at_least, drop
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
 from whence.registry import method
@@ -66,7 +67,7 @@ class _Sums:
         beside = masks - masks.mean((1, 2), keepdim=True)
         self.scored += torch.einsum("mb,mhw->bhw", scores, masks)
         self.squared += torch.einsum("mb,mhw->bhw", scores**2, beside**2)
-        self.changes |= (scores != whole).any(0)
+        self.changes |= (drop(whole, scores) != 0).any(0)
 
     def noise(self, count: int) -> Float[Tensor, " b"]:
         """Return the standard error of a place's value against the other places, relative to how these differ."""
@@ -85,7 +86,7 @@ class _Sums:
     needs="scores",
     reduce="sum",
     show="positive",
-    cost=lambda options, model: Passes(forward=1 + int(str(options["samples"]))),
+    cost=lambda options, model: Passes(forward=1 + options["samples"]),
 )
 def rise(
     model: Session,
@@ -128,5 +129,4 @@ def rise(
         scores = model.scores(masked, rows, measured, size).reshape(-1, len(x))
         sums.add(scores, masks, whole)
     values = sums.scored / (samples * keep) * sums.changes[:, None, None]
-    notes = tuple(said_of(settled, measured))
-    return Answer(values[:, None], score, residual=sums.noise(samples), notes=notes)
+    return Answer(values[:, None], score, residual=sums.noise(samples), notes=notes(baseline, settled, measured))

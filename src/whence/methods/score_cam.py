@@ -1,30 +1,21 @@
 """Score-CAM: the channels of a layer, each weighed by the score of the picture seen through it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from whence.methods.masked import Masks, at_least, base_picture, blended, by_probability, said, said_of
-from whence.methods.weighed import summed
-from whence.models.classifier import Classifier
-from whence.models.session import Session, chunk_size, opened
+from whence.methods.masked import Masks, base_picture, blended, by_probability, notes
+from whence.methods.numbers import at_least, drop
+from whence.methods.weighed import channels, summed
+from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
 from whence.registry import method
 from whence.results import Answer, Passes
-
-
-def _cost(options: Mapping[str, Any], model: Classifier) -> Passes:
-    """Return one pass a channel, one for the picture and one for the base picture; counts channels by a pass."""
-    grey = model.like.new_zeros(1, *(model.input or (3, 224, 224)))
-    with opened(model) as session:
-        recorded = session.record(grey, session.layers(options["layer"], grey)).activations
-        channels = [session.layout(name, a, grey).channels(a.shape) for name, a in recorded.items()]
-    return Passes(forward=1 + sum(channels) + (options["variant"] != "official"))
 
 
 def _mask(maps: Float[Tensor, "n h w"], size: tuple[int, int], *, corners: bool) -> Float[Tensor, "n 1 H W"]:
@@ -59,7 +50,10 @@ def _seen_through(
     needs="layer",
     reduce="sum",
     show="positive",
-    cost=_cost,
+    # The picture, each channel, and the base picture.
+    cost=lambda options, model: Passes(
+        forward=1 + sum(channels(options["layer"], model)) + (options["variant"] != "official")
+    ),
 )
 def score_cam(
     model: Session,
@@ -108,6 +102,5 @@ def score_cam(
         gain = (scores - of_base[:, None]) * live
         weights = gain if variant == "official" else gain.softmax(1)
         # A score that is the same whatever is seen speaks for no channel.
-        terms[name] = weights * (live & (scores != whole[:, None])).any(1, keepdim=True), a
-    notes = tuple((said(baseline), *own) for own in said_of(settled, measured))
-    return replace(summed(score, terms, relu=relu), notes=notes)
+        terms[name] = weights * (live & (drop(whole[:, None], scores) != 0)).any(1, keepdim=True), a
+    return replace(summed(score, terms, relu=relu), notes=notes(baseline, settled, measured))

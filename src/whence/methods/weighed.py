@@ -1,14 +1,23 @@
 """What the methods on layers share: the weighed sum over a layer's channels, at one layer or several."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.models.session import Tapped
+from whence.models.classifier import Classifier
+from whence.models.session import Tapped, opened
 from whence.results import Answer, Score
 
 Weigh = Callable[[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]], Float[Tensor, "b k *_"]]
+
+
+def channels(layer: str | Sequence[str] | None, model: Classifier) -> list[int]:
+    """Return how many channels each of the layers asked for has; found out by a pass that is not counted."""
+    grey = model.like.new_zeros(1, *(model.input or (3, 224, 224)))
+    with opened(model) as session:
+        recorded = session.record(grey, session.layers(layer, grey)).activations
+        return [session.layout(name, a, grey).channels(a.shape) for name, a in recorded.items()]
 
 
 def weighed(score: Score, taps: Mapping[str, Tapped], weigh: Weigh, *, relu: bool) -> Answer:

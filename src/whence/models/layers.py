@@ -39,13 +39,18 @@ class Layout:
     prefix: int = 0
     sequence_first: bool = False
 
+    @property
+    def batch_axis(self) -> int:
+        """Return along which axis of an output the pictures lie."""
+        return 1 if self.sequence_first else 0
+
     def to_maps(self, tensor: Float[Tensor, "..."]) -> Float[Tensor, "b k h w"]:
         """Return a layer's output, or a gradient like it, as maps."""
         if self.kind == "channels-first":
             return tensor
         if self.kind == "channels-last":
             return tensor.movedim(-1, 1)
-        tokens = tensor.transpose(0, 1) if self.sequence_first else tensor
+        tokens = tensor.transpose(0, self.batch_axis)
         patches = tokens[:, self.prefix :].transpose(1, 2)
         return patches.reshape(*patches.shape[:2], *self.grid)
 

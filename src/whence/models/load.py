@@ -12,7 +12,7 @@ from whence.errors import ModelError, nearest
 from whence.models import folder
 from whence.models.classifier import Classifier
 from whence.models.sources import python_file, timm, torchvision, transformers
-from whence.models.sources.request import Request
+from whence.models.sources.request import RANDOM, Request
 
 _LIBRARIES: dict[str, Callable[[str, Request], Classifier]] = {
     "torchvision": torchvision.classifier,
@@ -71,7 +71,14 @@ def load_model(
             f"load_model takes a spec, not {type(spec).__name__}: whence.Classifier takes a module itself"
         )
     text = os.fspath(spec)
-    request = Request(text, weights, device, trust, seed, options)
+    made = _made(text, Request(text, weights, device, trust, seed, options))
+    if weights == RANDOM:
+        # Whoever is handed the result must see it.
+        made.name += f" (random weights, seed {seed})"
+    return made
+
+
+def _made(text: str, request: Request) -> Classifier:
     prefix, _, name = text.partition(":")
     if prefix in _LIBRARIES:
         return _LIBRARIES[prefix](name, request)

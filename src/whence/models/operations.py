@@ -146,12 +146,18 @@ def rectifiers(score: Tensor) -> Rectifiers:
         seen.add(node)
         before = [following for following, _ in node.next_functions]
         found |= _is_guide(node)
-        missed |= node.name() == "ReluBackward0" and not _is_guide(before[0])
+        missed |= _rectified(node) and not _is_guide(before[0])
         # A script's or a compiled function's own graph, which shows nothing of what it is made of.
         missed |= node.name().endswith(("DifferentiableGraphBackward", "CompiledFunctionBackward"))
         stack += before
     return Rectifiers(found, missed)
 
 
-def _is_guide(node: Any) -> bool:  # noqa: ANN401  (autograd's nodes have no public type)
+def _rectified(node: Any) -> bool:  # noqa: ANN401  (autograd's nodes have no public type)
+    """Return whether a node is that of a rectifier: of ReLU, or of what else is cut off below at 0."""
+    bounds = (getattr(node, name, None) for name in ("_saved_min", "_saved_min_val"))
+    return node.name() == "ReluBackward0" or any(map(_zero, bounds))
+
+
+def _is_guide(node: Any) -> bool:  # noqa: ANN401
     return node is not None and node.name() == f"{_Positive.__name__}Backward"

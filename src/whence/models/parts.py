@@ -1,10 +1,10 @@
 """All modules and tensors of a model, and whether they are what they were; quick, for every session asks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter, methodcaller
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ class Versions(NamedTuple):
     writes: list[int]
 
 
-def _held(tables: Iterable[Mapping[str, object]]) -> list[int]:
+def _held(tables: Iterable[Any]) -> list[int]:
     """Return which objects the tables hold: another one has another identity."""
     return list(map(id, chain.from_iterable(map(_VALUES, filter(None, tables)))))
 
@@ -31,7 +31,8 @@ class Parts:
 
     modules: list[nn.Module]
     tensors: list[Tensor]
-    tables: list[Mapping[str, object]]
+    # Dictionaries, or what a script module has in their place.
+    tables: list[Any]
     held: list[int]
 
     @classmethod

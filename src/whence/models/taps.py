@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from whence.errors import LayerError, nearest
+from whence.errors import LayerError, UnknownLayerError, nearest
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Call:
         """Read a layer's name."""
         path, mark, count = name.partition("#")
         if mark and not count.isdecimal():
-            raise LayerError(f"layer {name!r}: after # stands the number of the call, as in '{path}#1'")
+            raise UnknownLayerError(f"layer {name!r}: after # stands the number of the call, as in '{path}#1'")
         return cls(path, int(count) if mark else 0)
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ def find(module: nn.Module, call: Call) -> nn.Module:
 
     Raises
     ------
-    LayerError
+    UnknownLayerError
         There is no such module.
     """
     try:
@@ -52,7 +52,7 @@ def find(module: nn.Module, call: Call) -> nn.Module:
         found = None
     if found is None:
         known = [path for path, _ in module.named_modules(remove_duplicate=False) if path]
-        raise LayerError(f"the model has no layer {call.path!r}: {nearest(call.path, known)}")
+        raise UnknownLayerError(f"the model has no layer {call.path!r}: {nearest(call.path, known)}")
     return found
 
 

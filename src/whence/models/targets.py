@@ -202,17 +202,18 @@ def per_picture(target: Targets, count: int) -> list[TargetSpec]:
     TargetError
         A list of another length than the batch, or something that is no target.
     """
-    given = _plain(target)
-    targets = [_plain(one) for one in given] if isinstance(given, list) else [given] * count
+    given = as_python(target)
+    targets = [as_python(one) for one in given] if isinstance(given, list) else [given] * count
     if len(targets) != count:
         raise TargetError(f"{len(targets)} targets for {count} pictures: give one, or a list with one for each")
     for one in targets:
-        if isinstance(one, bool) or not (isinstance(one, None | int | str) or callable(one)):
+        if isinstance(one, bool) or not (isinstance(one, None | int | str | Fixed) or callable(one)):
             raise TargetError(f"target {one!r} is none of: a class number, a label, a contrast 'a - b', a callable")
     return targets
 
 
-def _plain(target: Any) -> Any:  # noqa: ANN401  (numbers come from numpy and torch too)
+def as_python(target: Any) -> Any:  # noqa: ANN401  (numbers come from numpy and torch too)
+    """Return numpy's and torch's numbers as Python's, and an array of them as a list."""
     return target.tolist() if isinstance(target, Tensor | np.ndarray | np.generic) else target
 
 

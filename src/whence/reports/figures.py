@@ -11,7 +11,7 @@ from whence.reports.contents import Contents, Drawn, Evidence, ExplanationRow, P
 from whence.reports.images import shrunk
 from whence.reports.look import Look
 from whence.reports.names import channels_name, layer_name, map_name
-from whence.reports.overlay import Laid, as_seen, lay, on_grid, placed
+from whence.reports.overlay import Laid, cut_to_input, lay, on_grid, placed
 from whence.reports.small import Small, small
 
 # The longest side, in pixels, of a picture that is kept in a folder.
@@ -90,7 +90,7 @@ def figures(contents: Contents) -> Iterator[PictureFigures | None]:
 def _drawn(contents: Contents, row: PictureRow, drawn: Drawn, look: Look) -> PictureFigures:
     original = shrunk(drawn.original, LONGEST)
     place = placed(row["geometry"], (original.shape[0], original.shape[1]))
-    seen = as_seen(original, place)
+    seen = cut_to_input(original, place)
     explained = []
     for explanation, evidence in zip(row["explanations"], drawn.evidence, strict=True):
         maps = maps_of(contents, explanation)

@@ -37,24 +37,43 @@ def nothing(sign: Sign) -> str:
     return f"no {sign} value to draw" if sign in ("positive", "negative") else "the map is zero everywhere"
 
 
-def of_scale(scale: Scale, reduce: Reduce, look: Look) -> str:
-    """Return what the colours of a map say."""
+def of_scale(scale: Scale, reduce: Reduce, look: Look, *, agnostic: bool = False) -> str:
+    """Return what the colours of a map say; an ``agnostic`` one is the same for every class."""
     if scale.top == 0:
-        return _of_nothing(scale, reduce)
-    said = _of_colours(scale, reduce)
+        return _of_nothing(scale, reduce, agnostic)
+    said = _of_agnostic(scale) if agnostic and reduce == "sum" else _of_colours(scale, reduce)
     if look.outlier_perc:
         share = words.percent(look.outlier_perc / 100)
         said += f" The largest values, which make up {share} of the sum, are drawn as the end of the scale."
     return said
 
 
+def _more(scale: Scale) -> str:
+    return "brighter places" if scale.colours == OURS else "places in colours further right on the scale"
+
+
+def _sides(scale: Scale) -> tuple[str, str]:
+    return ("blue", "orange") if scale.colours == OURS else ("the left half of the scale", "the right half")
+
+
+def _of_agnostic(scale: Scale) -> str:
+    """Return what a map says that never looked at the class."""
+    more, (less, greater) = _more(scale), _sides(scale)
+    if scale.sign == "all":
+        return f"Value of the map: {greater} counts more and {less} less, whatever the class."
+    if scale.sign == "absolute":
+        return f"Size of the map’s value: {more} lie farther from 0, whatever the class."
+    if scale.sign == "negative":
+        return f"Value of the map: {more} count less, whatever the class. Positive values are drawn as 0."
+    return f"Value of the map: {more} count more, whatever the class. Negative values are drawn as 0."
+
+
 def _of_colours(scale: Scale, reduce: Reduce) -> str:
-    ours = scale.colours == OURS
-    more = "brighter places" if ours else "places in colours further right on the scale"
+    more = _more(scale)
     if reduce != "sum":
         return f"Value of the map: {more} count more. It tells how strongly, not whether for the class or against it."
     if scale.sign == "all":
-        sides = ("blue", "orange") if ours else ("the left half of the scale", "the right half")
+        sides = _sides(scale)
         return f"Value of the map: {sides[0]} speaks against the class, {sides[1]} for it."
     if scale.sign == "absolute":
         return f"Size of the map’s value: {more} count more, whether for the class or against it."
@@ -63,8 +82,11 @@ def _of_colours(scale: Scale, reduce: Reduce) -> str:
     return f"Value of the map: {more} speak more for the class. Negative values are drawn as 0."
 
 
-def _of_nothing(scale: Scale, reduce: Reduce) -> str:
+def _of_nothing(scale: Scale, reduce: Reduce, agnostic: bool) -> str:
     """Return why nothing is drawn."""
+    if agnostic and reduce == "sum":
+        other = {"positive": ", or has only negative values", "negative": ", or has only positive values"}
+        return f"The map is zero everywhere{other.get(scale.sign, '')}: there is nothing to draw, whatever the class."
     if reduce != "sum":
         if scale.sign == "negative":
             return "Nothing is drawn: this map says how strongly a place counts, and has no negative values."

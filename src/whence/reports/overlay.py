@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from whence.errors import OutputError
@@ -13,7 +12,7 @@ from whence.reports.colours import Scale, Sign, scale_of, table
 from whence.reports.contents import GeometryRow
 from whence.reports.images import resized
 from whence.reports.look import DEFAULT, Look
-from whence.results import Reduce, reduced
+from whence.results import Reduce, spread
 
 # How much of the picture the heat map covers where nobody moves the slider.
 OPACITY = 0.6
@@ -83,10 +82,7 @@ def placed(row: GeometryRow | None, shown: tuple[int, int]) -> Geometry:
 def on_grid(values: Float32[np.ndarray, "..."], how: Reduce, grid: tuple[int, int]) -> Float[np.ndarray, "h w"]:
     """Return a raw map [h, w] or [C, h, w] as one signed map on the model's input grid, bilinear."""
     native = torch.from_numpy(np.array(values, np.float32)).reshape(1, -1, *values.shape[-2:])
-    flat = reduced(native, how)
-    if tuple(flat.shape[1:]) == grid:
-        return flat[0].numpy()
-    return F.interpolate(flat[:, None], size=grid, mode="bilinear", align_corners=False)[0, 0].numpy()
+    return spread(native, how, grid)[0].numpy()
 
 
 def lay(
@@ -99,9 +95,9 @@ def lay(
     """Lay a map on the model's input grid onto the picture; ``place`` is the geometry at the picture's size."""
     scale = scale_of(heat, sign, look.outlier_perc, look.colours)
     seen = place.seen.numpy()
-    spread = place.to_picture(torch.from_numpy(heat)).numpy()
-    layer = np.dstack([scale.rgb(spread), np.where(seen, 255, 0).astype(np.uint8)])
-    return Laid(look, scale, scale.rgb(heat), original, hatched(original, ~seen), layer, scale.unit(spread))
+    wide = place.to_picture(torch.from_numpy(heat)).numpy()
+    layer = np.dstack([scale.rgb(wide), np.where(seen, 255, 0).astype(np.uint8)])
+    return Laid(look, scale, scale.rgb(heat), original, hatched(original, ~seen), layer, scale.unit(wide))
 
 
 def hatched(pixels: UInt8[np.ndarray, "H W 3"], where: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -116,7 +112,7 @@ def hatched(pixels: UInt8[np.ndarray, "H W 3"], where: Bool[np.ndarray, "H W"]) 
     return np.where(where[..., None], 64 + grey * bright, pixels).astype(np.uint8)
 
 
-def as_seen(original: UInt8[np.ndarray, "H W 3"], place: Geometry) -> UInt8[np.ndarray, "h w 3"]:
+def cut_to_input(original: UInt8[np.ndarray, "H W 3"], place: Geometry) -> UInt8[np.ndarray, "h w 3"]:
     """Return what the model saw of the picture, on its input grid; black where it saw padding."""
     (height, width), (top, left, bottom, right) = place.grid, place.box
     ky, kx = height / abs(bottom - top), width / abs(right - left)

@@ -14,6 +14,7 @@ from whence.reports.images import Encoded, exact, photo, shrunk
 from whence.reports.names import map_name
 from whence.reports.overlay import Laid, colour_bar
 from whence.reports.small import Small
+from whence.results import CLASS_AGNOSTIC
 
 # The longest side, in pixels, of a picture on the page, and the one at which it is shown where there is room.
 _LONGEST, _SHOWN = 560, 400
@@ -124,7 +125,7 @@ def _explanation(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigu
         ),
         bar=_image("bar", exact(colour_bar(laid.scale)), "", keep) if laid.look.bar and laid.scale.top else None,
         ticks=tuple(words.number(tick) for tick in laid.scale.ticks),
-        legend=legend.of_scale(laid.scale, row["reduce"], laid.look),
+        legend=legend.of_scale(laid.scale, row["reduce"], laid.look, agnostic=CLASS_AGNOSTIC in row["notes"]),
         layers=tuple(_layers(row, drawn.small, keep)),
         channels=tuple(_channels(row, drawn.small, keep)),
         facts=_facts(row),

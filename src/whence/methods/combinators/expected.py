@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.methods.combinators.running import combined, times
+from whence.methods.combinators.running import combined
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
 from whence.registry import combinator
@@ -17,8 +17,8 @@ from whence.results import Answer
 @combinator(
     "expected",
     title="Expected baselines",
-    cost=lambda options, passes: times(passes, len(options["baselines"])),
-    sets="baseline",
+    cost=lambda options, passes: passes,
+    sets=("baseline", "baselines"),
 )
 def expected(
     inner: partial[Answer],

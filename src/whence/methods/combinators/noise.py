@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.errors import OptionError
 from whence.methods.combinators.running import Inner, Variant, combined, runs, settled, times
+from whence.methods.numbers import at_least
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
 from whence.registry import combinator
@@ -40,8 +40,7 @@ def noise(
     variance of m with divisor n (VarGrad). The class is that of the unchanged picture; the noise is the same for
     every picture.
     """
-    if samples < 1 or sigma < 0:
-        raise OptionError(f"noise: samples={samples}, sigma={sigma}: at least one sample, and no negative sigma")
+    at_least(samples=(samples, 1), sigma=(sigma, 0))
     score, fixed = settled(model, x, target)
     values = x.flatten(1)
     spread = sigma * (values.amax(1) - values.amin(1)).reshape(-1, *[1] * (x.ndim - 1))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Literal
 
@@ -13,8 +14,8 @@ from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
 from whence.results import Answer, Passes, Score
 
-Inner = Callable[[Session, Tensor, Sequence[TargetSpec]], Answer]
-"""The method that is combined, with its options."""
+Inner = Callable[..., Answer]
+"""The method that is combined, ``inner(model, x, target)``; a partial where it has options."""
 Variant = Literal["mean", "square", "variance"]
 
 
@@ -41,15 +42,25 @@ def runs(
     """Yield the inner method's answer for each changed batch; as many run together as one chunk holds."""
     batches = iter(changed)
     names = model.names
+    options = inner.keywords if isinstance(inner, partial) else {}
     while together := list(islice(batches, max(1, chunk_size(x) // len(x)))):
         # Each copy is told by its picture's name.
         model.names = [*names] * len(together)
         try:
-            answer = inner(model, torch.cat(together), [*target] * len(together))
+            copies = {name: _repeated(value, len(x), len(together)) for name, value in options.items()}
+            answer = inner(model, torch.cat(together), [*target] * len(together), **copies)
         finally:
             model.names = names
         for start in range(0, len(answer.values), len(x)):
             yield _rows(answer, slice(start, start + len(x)))
+
+
+def _repeated(value: object, pictures: int, count: int) -> object:
+    """Return an option for copies of a batch: a tensor [B, C, H, W] holds one entry a picture."""
+    if isinstance(value, tuple):
+        return tuple(_repeated(one, pictures, count) for one in value)
+    own = isinstance(value, Tensor) and value.ndim == 4 and len(value) == pictures
+    return value.repeat(count, 1, 1, 1) if isinstance(value, Tensor) and own else value
 
 
 def _rows(answer: Answer, rows: slice) -> Answer:
@@ -72,21 +83,23 @@ def combined(answers: Iterable[Answer], variant: Variant = "mean") -> Answer:
     """Return one answer whose maps are the mean of the answers' maps, of their squares, or their variance.
 
     The variance divides by the number of answers. Mean and squared deviation are carried from answer to answer
-    (Welford 1962), so that only one answer is held at a time and nothing cancels.
+    (Welford 1962), so that only one answer is held at a time and nothing cancels. A note is kept where every answer
+    has it: what only some say holds for their own numbers.
     """
     mean, deviation = [], []
     notes: list[tuple[str, ...]] = []
     for count, answer in enumerate(answers, 1):
-        maps = _maps(answer)
+        maps, own = _maps(answer), answer.notes or ((),) * len(answer.values)
         if count == 1:
-            first, notes = answer, [()] * len(answer.values)
-            mean, deviation = [torch.zeros_like(m) for m in maps], [torch.zeros_like(m) for m in maps]
+            first, notes = answer, [*own]
+            # Small steps towards the mean would be lost in half precision.
+            mean = [torch.zeros_like(m, dtype=torch.promote_types(m.dtype, torch.float32)) for m in maps]
+            deviation = [torch.zeros_like(m) for m in mean]
         for i, m in enumerate(maps):
             off = m - mean[i]
             mean[i] = mean[i] + off / count
             deviation[i] = deviation[i] + off * (m - mean[i])
-        more = answer.notes or ((),) * len(notes)
-        notes = [tuple(dict.fromkeys(old + new)) for old, new in zip(notes, more, strict=True)]
+        notes = [tuple(n for n in kept if n in new) for kept, new in zip(notes, own, strict=True)]
     variance = [d / count for d in deviation]
     square = [v + m**2 for v, m in zip(variance, mean, strict=True)]
     return _with_maps(first, {"mean": mean, "variance": variance, "square": square}[variant], tuple(notes))

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.errors import UnsupportedError
 from whence.models.attention import Attending, Readout, checked_maps, find_readout
 from whence.models.classifier import Classifier
 from whence.models.session import Recording, Session, opened
@@ -69,12 +68,15 @@ def attend(
 
 
 def depth(classifier: Classifier) -> int:
-    """Return how many attention calls a run makes, 0 where a method on attention maps refuses the model."""
+    """Return how many attention calls a run makes.
+
+    Raises
+    ------
+    UnsupportedError
+        The model has no attention maps of the kind that these methods read.
+    """
     for known in classifier.readouts.values():
         return known.calls
     grey = classifier.like.new_zeros(1, *(classifier.input or (3, 224, 224)))
     with opened(classifier) as model:
-        try:
-            return readout(model, grey).calls
-        except UnsupportedError:
-            return 0
+        return readout(model, grey).calls
