@@ -100,7 +100,7 @@ def test_the_readme_links_all_methods(maker):
     readme = (ROOT / "README.md").read_text("utf-8")
     assert readme == maker.listed(readme), "run `make docs`"
     assert all(f"docs/methods/{name}.md" in readme for name in METHODS.names())
-    assert len(readme.splitlines()) <= 180
+    assert len(readme.splitlines()) <= 200
 
 
 def test_making_a_page_twice_changes_nothing_by_hand(maker):
