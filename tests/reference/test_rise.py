@@ -159,7 +159,7 @@ def test_a_score_that_only_rounds_differently_gives_no_evidence() -> None:
 
 def test_what_stands_where_the_picture_is_masked_is_said() -> None:
     for notes in ours(drawn(SmallNet()), pictures(), logit).notes:
-        assert notes == ("where the picture is taken away stands " + BASELINES["zeros"].sentence,)
+        assert notes[0] == "where the picture is taken away stands " + BASELINES["zeros"].sentence
 
 
 def bright_corner() -> nn.Module:
@@ -209,3 +209,14 @@ def test_masked_pictures_lie_in_memory_as_the_picture_does() -> None:
 def test_what_makes_no_masks_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(OptionError, match="give"):
         ours(drawn(SmallNet()), pictures(), **options)
+
+
+def test_a_map_that_is_mostly_noise_says_so() -> None:
+    def corner(x: Tensor) -> Tensor:
+        bright = x[:, :, :6, :6].mean((1, 2, 3))
+        return torch.stack((bright, -bright), dim=1)
+
+    for samples, mostly in ((4, True), (2000, False)):
+        answer = attribute(corner, torch.ones(1, 3, 16, 16), "rise", target=0, samples=samples, grid=3)
+        assert bool(answer.residual[0] > 0.5) == mostly
+        assert any("mostly noise" in note for note in answer.notes[0]) == mostly

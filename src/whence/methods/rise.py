@@ -16,6 +16,9 @@ from whence.models.targets import TargetSpec
 from whence.registry import method
 from whence.results import Answer, Passes
 
+# Above this share of noise a map's pattern is not to be believed.
+_MOSTLY_NOISE = 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class MaskGrids:
@@ -129,4 +132,11 @@ def rise(
         scores = model.scores(masked, rows, measured, size).reshape(-1, len(x))
         sums.add(scores, masks, whole)
     values = sums.scored / (samples * keep) * sums.changes[:, None, None]
-    return Answer(values[:, None], score, residual=sums.noise(samples), notes=notes(baseline, settled, measured))
+    noise = sums.noise(samples)
+    said = zip(notes(baseline, settled, measured), noise.tolist(), strict=True)
+    told = tuple((*own, *(_noisy(share, samples) if share > _MOSTLY_NOISE else ())) for own, share in said)
+    return Answer(values[:, None], score, residual=noise, notes=told)
+
+
+def _noisy(share: float, samples: int) -> tuple[str]:
+    return (f"the map is mostly noise of its masks (residual {share:.2f}): take more than samples={samples}",)
