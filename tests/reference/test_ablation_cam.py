@@ -365,9 +365,8 @@ def test_behind_a_rectifier_the_weights_are_grad_cam_s_but_for_the_sign_of_the_s
 
 def test_where_the_minimum_is_not_zero_grad_cam_sets_channels_to_minus_ten_million_and_less() -> None:
     """Its weights are then not those of the paper; the full forwards with zeros say so."""
-    from pytorch_grad_cam.ablation_layer import AblationLayer
-
-    layer, a = AblationLayer(), pictures(1, channels=5)
+    peer = pytest.importorskip("pytorch_grad_cam.ablation_layer")
+    layer, a = peer.AblationLayer(), pictures(1, channels=5)
     layer.set_next_batch(0, a, 4)
     layer.indices = list(range(4))
     ablated = layer(a)
