@@ -14,7 +14,7 @@ from pytorch_grad_cam.ablation_layer import AblationLayer
 from torch import Tensor, nn
 
 import whence
-from paired import Figure, Run, paired
+from paired import Figure, Run, paired, plain_forward
 
 # The last block of each net, and layers inside it. The block is
 # named, not the stage that holds it and whose output is the same: grad-cam puts its own layer in the place of the one
@@ -65,11 +65,7 @@ def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:
         classifier = whence.load_model(f"torchvision:{name}", weights="random")
         module: nn.Module = classifier.module
 
-        def plain(module: nn.Module = module) -> object:
-            with torch.no_grad():
-                return module(x)
-
         channels = whence.attribute(classifier, x, "ablation-cam", layer=layer).weights.shape[1]
-        run = paired(plain, contenders(classifier, x, layer), min(rounds, 3), min(repeats, 2))
+        run = paired(plain_forward(module, x), contenders(classifier, x, layer), min(rounds, 3), min(repeats, 2))
         figures = run.figures | {"grad-cam": scaled(run.figures["grad-cam"], channels)}
         yield f"{name} {layer}, {channels} channels", 1, replace(run, figures=figures)

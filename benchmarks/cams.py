@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 from pytorch_grad_cam import EigenCAM as PeerEigenCAM
-from torch import Tensor, nn
+from torch import Tensor
 
 import whence
 from grad_cam import LAYERS
-from paired import Run, paired
+from paired import Run, paired, plain_forward
 
 LIMIT = "1.10 forwards each; eigen-cam 8 times faster than grad-cam's, 6 times on ConvNeXt"
 FAMILY = ("grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "eigen-cam")
@@ -34,8 +34,4 @@ def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:
         x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
         module = classifier.module
 
-        def plain(x: Tensor = x, module: nn.Module = module) -> object:
-            with torch.no_grad():
-                return module(x)
-
-        yield name, 1, paired(plain, contenders(classifier, x, layer), rounds, repeats)
+        yield name, 1, paired(plain_forward(module, x), contenders(classifier, x, layer), rounds, repeats)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchcam.methods import GradCAM as TorchCam
 
 import whence
-from paired import Run, paired
+from paired import Run, paired, plain_forward
 
 LAYERS = {"mobilenet_v2": "features", "resnet50": "layer4", "convnext_tiny": "features"}
 LIMIT = "1.10 forwards"
@@ -44,8 +44,4 @@ def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:
             x = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
             module = classifier.module
 
-            def plain(x: Tensor = x, module: nn.Module = module) -> object:
-                with torch.no_grad():
-                    return module(x)
-
-            yield name, batch, paired(plain, contenders(classifier, x, layer), rounds, repeats)
+            yield name, batch, paired(plain_forward(module, x), contenders(classifier, x, layer), rounds, repeats)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor
 
 import whence
-from paired import Run, outside, paired
+from paired import Run, outside, paired, plain_forward
 from whence.pictures.read import read
 
 PHOTOS = ("african_elephant", "espresso", "goldfinch", "harvestman")
@@ -45,9 +44,5 @@ def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:
         work = contenders(model, x, int(fine.target[0]))
         ours, theirs = (error(work[name](), fine.values) for name in list(work)[:2])
 
-        def plain(x: Tensor = x) -> object:
-            with torch.no_grad():
-                return model.module(x)
-
-        run = paired(plain, work, min(rounds, 3), 1)
+        run = paired(plain_forward(model.module, x), work, min(rounds, 3), 1)
         yield f"{photo}, error {ours:.3f} against captum's {theirs:.3f}", 1, run

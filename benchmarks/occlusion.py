@@ -11,7 +11,7 @@ from captum.attr import Occlusion
 from torch import Tensor, nn
 
 import whence
-from paired import Run, paired
+from paired import Run, paired, plain_forward
 from score_cam import CHUNK, chunk_of, scaled
 
 LIMIT = "no slower than captum at its best"
@@ -42,11 +42,7 @@ def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:
         x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
         chunk = chunk_of(x)
 
-        def plain(chunk: Tensor = chunk, module: nn.Module = classifier.module) -> object:
-            with torch.no_grad():
-                return module(chunk)
-
-        run = paired(plain, contenders(classifier, x), rounds, repeats)
+        run = paired(plain_forward(classifier.module, chunk), contenders(classifier, x), rounds, repeats)
         windows = whence.methods.facts("occlusion").cost({"window": WINDOW, "stride": STRIDE}, classifier).forward - 1
         figures = {who: scaled(figure, CHUNK / windows) for who, figure in run.figures.items()}
         yield f"{name}, {windows} windows", 1, replace(run, figures=figures)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import torch
+from torch import Tensor, nn
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -36,6 +39,16 @@ class Run:
 def outside(variable: str, folder: str) -> Path:
     """Return a folder of photos or models that lies outside the repository."""
     return Path(os.environ.get(variable) or Path(__file__).parents[2] / "shared" / folder)
+
+
+def plain_forward(module: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+    """Return the work that all figures are multiples of: the model's forward without gradients."""
+
+    def plain() -> Tensor:
+        with torch.no_grad():
+            return module(x)
+
+    return plain
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:

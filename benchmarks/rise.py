@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
 
 import whence
-from paired import Run, paired
+from paired import Run, paired, plain_forward
 from score_cam import CHUNK, chunk_of, scaled
 
 LIMIT = "1.10 of the floor"
@@ -25,11 +24,7 @@ def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:
         x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
         chunk = chunk_of(x)
 
-        def plain(chunk: Tensor = chunk, module: nn.Module = classifier.module) -> object:
-            with torch.no_grad():
-                return module(chunk)
-
         contenders = {"whence": lambda c=classifier, x=x: whence.attribute(c, x, "rise", samples=MASKS)}
-        run = paired(plain, contenders, rounds, repeats)
+        run = paired(plain_forward(classifier.module, chunk), contenders, rounds, repeats)
         figures = {who: scaled(figure, CHUNK / MASKS) for who, figure in run.figures.items()}
         yield f"{name}, {MASKS} masks", 1, replace(run, figures=figures)

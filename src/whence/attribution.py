@@ -130,7 +130,7 @@ def _attributed(
 
     def finished(tensor: Tensor, what: str) -> Tensor:
         session.finite(tensor, f"the {what} of {facts.name}")
-        return tensor.detach().float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.detach()
+        return _readable(tensor)
 
     def finished_or_none(tensor: Tensor | None, what: str) -> Tensor | None:
         return None if tensor is None else finished(tensor, what)
@@ -145,7 +145,8 @@ def _attributed(
         layers={name: finished(t, f"map at {name!r}") for name, t in answer.layers.items()},
         parts={name: finished(t, f"part {name!r}") for name, t in answer.parts.items()},
         weights=finished_or_none(answer.weights, "weights"),
-        activation=answer.activation,
+        # NaN or infinity in it, whatever its weight, would be in the map.
+        activation=None if answer.activation is None else _readable(answer.activation),
         target=answer.score.index.cpu(),
         score=answer.score.value.detach(),
         passes=session.passes - before,
@@ -155,6 +156,11 @@ def _attributed(
         show=facts.show,
         seconds=time.perf_counter() - started,
     )
+
+
+def _readable(tensor: Tensor) -> Tensor:
+    """Return a tensor without its graph, in a type that NumPy has."""
+    return tensor.detach().float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.detach()
 
 
 def _notes(facts: MethodFacts, values: Tensor, answer: Answer) -> tuple[tuple[str, ...], ...]:

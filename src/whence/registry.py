@@ -118,10 +118,15 @@ def _option(parameter: inspect.Parameter, annotation: object) -> Option:
     return Option(parameter.name, tuple(dict.fromkeys(kinds)), parameter.default, tuple(choices), many)
 
 
+def shaped(value: Tensor | np.ndarray) -> str:
+    """Return what is said of a tensor or array where its numbers would be too many."""
+    return f"{'tensor' if isinstance(value, Tensor) else 'array'} {list(value.shape)}"
+
+
 def _said(value: object) -> str:
-    """Return a value for an error's one line: of tensors and arrays only the shape."""
+    """Return a value for an error's one line."""
     if isinstance(value, Tensor | np.ndarray):
-        return f"{'tensor' if isinstance(value, Tensor) else 'array'} {list(value.shape)}"
+        return shaped(value)
     if isinstance(value, tuple):
         return f"({', '.join(map(_said, value))})"
     return repr(value)

@@ -10,6 +10,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from whence.pictures.preprocess import Geometry
+from whence.registry import shaped
 from whence.reports.contents import Drawn, ExplanationRow, ModelRow, PictureRow
 from whence.reports.names import channels_name, layer_name, map_name
 from whence.results import Attribution, Channels, Passes
@@ -148,8 +149,8 @@ def plain(value: object) -> object:
     """Return an option as JSON can hold it."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, Tensor):
-        return f"tensor {list(value.shape)}"
+    if isinstance(value, Tensor | np.ndarray):
+        return shaped(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return f"function {getattr(value, '__name__', type(value).__name__)}" if callable(value) else repr(value)

@@ -52,6 +52,15 @@ def test_a_picture_that_is_not_finite_is_named(method: str, value: float) -> Non
         explain(method, net_for(method), x)
 
 
+def test_a_table_of_parameters_that_is_exchanged_whole_is_seen():
+    model = Classifier(net_for("gradient"))
+    explain("gradient", model, pictures())
+    head = model.module.head
+    head._parameters = {"weight": head.weight, "bias": nn.Parameter(torch.full_like(head.bias, torch.nan))}
+    with pytest.raises(NotFiniteError, match=r"'head\.bias' holds NaN"):
+        explain("gradient", model, pictures())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_parameter_that_becomes_nan_after_construction_is_named(method: str) -> None:
     model = Classifier(net_for(method))

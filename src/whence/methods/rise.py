@@ -134,9 +134,6 @@ def rise(
     values = sums.scored / (samples * keep) * sums.changes[:, None, None]
     noise = sums.noise(samples)
     said = zip(notes(baseline, settled, measured), noise.tolist(), strict=True)
-    told = tuple((*own, *(_noisy(share, samples) if share > _MOSTLY_NOISE else ())) for own, share in said)
+    noisy = "the map is mostly noise of its masks (residual {:.2f}): take more than samples={}"
+    told = tuple((*own, noisy.format(share, samples)) if share > _MOSTLY_NOISE else own for own, share in said)
     return Answer(values[:, None], score, residual=noise, notes=told)
-
-
-def _noisy(share: float, samples: int) -> tuple[str]:
-    return (f"the map is mostly noise of its masks (residual {share:.2f}): take more than samples={samples}",)

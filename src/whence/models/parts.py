@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter, methodcaller
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,31 +20,29 @@ class Versions(NamedTuple):
     writes: list[int]
 
 
-def _held(tables: Iterable[Any]) -> list[int]:
-    """Return which objects the tables hold: another one has another identity."""
-    return list(map(id, chain.from_iterable(map(_VALUES, filter(None, tables)))))
+def _held(modules: Iterable[nn.Module]) -> list[int]:
+    """Return which objects the modules' tables hold: another one has another identity."""
+    tables = filter(None, chain.from_iterable(map(_TABLES, modules)))
+    return list(map(id, chain.from_iterable(map(_VALUES, tables))))
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A module with all its submodules, all their parameters and buffers; ``tables`` hold them, by name."""
+    """A module with all its submodules, all their parameters and buffers."""
 
     modules: list[nn.Module]
     tensors: list[Tensor]
-    # Dictionaries, or what a script module has in their place.
-    tables: list[Any]
     held: list[int]
 
     @classmethod
     def of(cls, module: nn.Module) -> "Parts":
         """Return a module's parts."""
         modules = list(module.modules())
-        tables = list(chain.from_iterable(map(_TABLES, modules)))
-        return cls(modules, [*module.parameters(), *module.buffers()], tables, _held(tables))
+        return cls(modules, [*module.parameters(), *module.buffers()], _held(modules))
 
     def stand(self) -> bool:
         """Return whether every module still holds what it held; all are kept, so that no identity comes twice."""
-        return _held(self.tables) == self.held
+        return _held(self.modules) == self.held
 
     def versions(self) -> Versions:
         """Return the tensors' versions; inference tensors count none."""
