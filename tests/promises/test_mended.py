@@ -127,7 +127,7 @@ def test_a_wrong_target_is_told_at_once(model):
     passes = []
     counted = whence.Classifier(model.module, model.preprocess, model.labels)
     # The memory order is found once for a model, by passes of its own.
-    list(outcomes(Job(counted, [MethodRequest("gradient", {})], None), [PIXELS]))
+    list(outcomes(Job(counted, [MethodRequest("gradient", {})], (None,)), [PIXELS]))
     handle = model.module.register_forward_hook(lambda *args: passes.append(1))
     try:
         with pytest.raises(TargetError, match="lion"):
