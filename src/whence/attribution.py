@@ -147,6 +147,7 @@ def _attributed(
         weights=finished_or_none(answer.weights, "weights"),
         # NaN or infinity in it, whatever its weight, would be in the map.
         activation=None if answer.activation is None else _readable(answer.activation),
+        balance=answer.balance,
         target=answer.score.index.cpu(),
         score=answer.score.value.detach(),
         passes=session.passes - before,

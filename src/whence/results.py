@@ -1,6 +1,6 @@
 """What a method hands over: plain data, no model in sight."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -73,6 +73,47 @@ class Score:
 
 
 @dataclass(frozen=True, eq=False)
+class Balance:
+    """Where relevance went, each [B], float64: what was started with, and what everyone got of it.
+
+    ``stabiliser`` is what denominators took that were enlarged, ``other`` what operations took whose rule does not
+    hand on all that it gets. ``layers`` holds the sums at the layers that were asked for.
+    """
+
+    start: Float[Tensor, " b"]
+    input: Float[Tensor, " b"]
+    bias: Float[Tensor, " b"]
+    constants: Float[Tensor, " b"]
+    stabiliser: Float[Tensor, " b"]
+    other: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
+    layers: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict)
+
+    @property
+    def unaccounted(self) -> Float[Tensor, " b"]:
+        """What nobody got: 0 where every operation is known."""
+        got = self.input + self.bias + self.constants + self.stabiliser
+        return self.start - sum(self.other.values(), start=got)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Balance":
+        """Return the balance with every amount changed."""
+        plain = {name: change(getattr(self, name)) for name in _AMOUNTS}
+        other, layers = ({name: change(t) for name, t in table.items()} for table in (self.other, self.layers))
+        return replace(self, **plain, other=other, layers=layers)
+
+    def minus(self, subtracted: "Balance", factor: Float[Tensor, " b"]) -> "Balance":
+        """Return the balance of a difference of two maps, the second one times ``factor``."""
+        plain = {name: getattr(self, name) - factor * getattr(subtracted, name) for name in _AMOUNTS}
+        other, layers = (
+            {name: mine.get(name, 0) - factor * theirs.get(name, 0) for name in {**mine, **theirs}}
+            for mine, theirs in ((self.other, subtracted.other), (self.layers, subtracted.layers))
+        )
+        return replace(self, **plain, other=other, layers=layers)
+
+
+_AMOUNTS = ("start", "input", "bias", "constants", "stabiliser")
+
+
+@dataclass(frozen=True, eq=False)
 class Answer:
     """What a method returns for one chunk of a batch; an ``Attribution`` says more of each of these."""
 
@@ -84,6 +125,7 @@ class Answer:
     parts: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
     weights: Float[Tensor, "b k"] | None = None
     activation: Float[Tensor, "b k *spatial"] | None = None
+    balance: Balance | None = None
     notes: tuple[tuple[str, ...], ...] = ()
 
 
@@ -115,6 +157,8 @@ class Attribution:
         Maps by layer where several were asked for; extra maps by name.
     weights, activation
         [B, K] and [B, K, *spatial] where channels are weighed.
+    balance
+        Where the relevance went, for methods that hand it back.
     notes
         For each picture the sentences that a reader must know.
     seconds
@@ -137,6 +181,7 @@ class Attribution:
     parts: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
     weights: Float[Tensor, "b k"] | None = None
     activation: Float[Tensor, "b k *spatial"] | None = None
+    balance: Balance | None = None
     seconds: float = 0.0
 
     def __len__(self) -> int:
@@ -174,6 +219,8 @@ class Attribution:
         def moved(value: Any) -> Any:  # noqa: ANN401  (a field is a tensor, a table of them, or plain)
             if isinstance(value, Tensor):
                 return value.cpu()
+            if isinstance(value, Balance):
+                return value.mapped(Tensor.cpu)
             return {name: moved(t) for name, t in value.items()} if isinstance(value, dict) else value
 
         return replace(self, **{f.name: moved(getattr(self, f.name)) for f in fields(self) if f.name != "options"})
@@ -202,6 +249,7 @@ class Attribution:
             parts={name: one(t) for name, t in self.parts.items()},
             weights=maybe(self.weights),
             activation=maybe(self.activation),
+            balance=None if self.balance is None else self.balance.mapped(one),
             seconds=self.seconds / len(self),
         )
 
@@ -227,5 +275,17 @@ def concatenated(pieces: Sequence[Attribution]) -> Attribution:
         parts={name: torch.cat([p.parts[name] for p in pieces]) for name in first.parts},
         weights=joined([p.weights for p in pieces]),
         activation=joined([p.activation for p in pieces]),
+        balance=_joined_balances([p.balance for p in pieces if p.balance is not None]),
         seconds=sum(p.seconds for p in pieces),
     )
+
+
+def _joined_balances(pieces: Sequence[Balance]) -> Balance | None:
+    if not pieces:
+        return None
+    plain = {name: torch.cat([getattr(p, name) for p in pieces]) for name in _AMOUNTS}
+    # An operation may have had something to take in some of the slices only.
+    taking = {name: None for p in pieces for name in p.other}
+    other = {name: torch.cat([p.other.get(name, torch.zeros_like(p.start)) for p in pieces]) for name in taking}
+    layers = {name: torch.cat([p.layers[name] for p in pieces]) for name in pieces[0].layers}
+    return replace(pieces[0], **plain, other=other, layers=layers)

@@ -7,6 +7,7 @@ with the values. The model then returns what it returns anyway, which is checked
 import types
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -47,17 +48,25 @@ def attention_map(
     return scores.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
 
 
-def _unguarded(function: Function) -> Function:
+# How functionals of torch's written in Python ask whether they are intercepted.
+_ASKING = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+@lru_cache
+def unguarded(function: Function) -> Function:
     """Return a private copy of a functional of torch's which does not ask whether it is intercepted.
 
     The original would hand itself to the mode for ever.
     """
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"{function} is not written in Python")
-    space = {**function.__globals__, "has_torch_function": lambda _: False}
-    copy = types.FunctionType(
-        function.__code__, space, function.__name__, function.__defaults__, function.__closure__
+    space = {**function.__globals__, **dict.fromkeys(_ASKING, lambda *_: False)}
+    # Functionals that choose between two of their kind keep these in their closure.
+    closure = tuple(
+        types.CellType(unguarded(kept)) if isinstance(kept := cell.cell_contents, types.FunctionType) else cell
+        for cell in function.__closure__ or ()
     )
+    copy = types.FunctionType(function.__code__, space, function.__name__, function.__defaults__, closure)
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
 
@@ -121,7 +130,7 @@ class Attending(Intercepted):
         self._heads = kwargs["num_heads"] if "num_heads" in kwargs else args[4]
         try:
             with self:
-                return _unguarded(function)(*args, **kwargs)
+                return unguarded(function)(*args, **kwargs)
         finally:
             self._heads = 1
 

@@ -54,9 +54,14 @@ class Layout:
         patches = tokens[:, self.prefix :].transpose(1, 2)
         return patches.reshape(*patches.shape[:2], *self.grid)
 
+    @property
+    def channel_axis(self) -> int:
+        """Return along which axis of an output the channels lie."""
+        return 1 if self.kind == "channels-first" else -1
+
     def channels(self, shape: Sequence[int]) -> int:
         """Return how many channels an output of this shape has."""
-        return shape[1] if self.kind == "channels-first" else shape[-1]
+        return shape[self.channel_axis]
 
 
 def _stretch(grid: Sequence[int], size: Sequence[int]) -> float:

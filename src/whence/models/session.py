@@ -68,6 +68,8 @@ class Session:
         self.names = names
         self.passes = Passes()
         self._sharing = sharing
+        # May be set, by what does not stand half precision.
+        self.precision = classifier.precision
         self._kept_of: Tensor | None = None
         self._kept: dict[tuple[str, ...], Any] = {}
         self._asked: Sequence[TargetSpec] = ()
@@ -95,11 +97,10 @@ class Session:
         return self._through(x.clone())
 
     def _through(self, x: Tensor) -> Any:  # noqa: ANN401
-        precision = self.classifier.precision
-        halved = precision != "float32"
+        halved = self.precision != "float32"
         try:
             # The model alone runs in half precision.
-            with torch.autocast(x.device.type, getattr(torch, precision)) if halved else nullcontext():
+            with torch.autocast(x.device.type, getattr(torch, self.precision)) if halved else nullcontext():
                 return self.module(x)
         except torch.OutOfMemoryError as error:
             raise ModelError(
@@ -241,11 +242,17 @@ class Session:
         return found
 
     def gradients(
-        self, score: Float[Tensor, " b"], recording: Recording, rows: Int[Tensor, " b"] | None = None
+        self,
+        score: Float[Tensor, " b"],
+        recording: Recording,
+        rows: Int[Tensor, " b"] | None = None,
+        *,
+        again: bool = False,
     ) -> tuple[Tensor, ...]:
         """Return d score / d tensor for each tensor recorded; zeros where the score does not depend on it.
 
-        The rows of a batch are independent, so that the sum's gradient holds every picture's own.
+        The rows of a batch are independent, so that the sum's gradient holds every picture's own. With ``again`` the
+        graph is kept for another call.
 
         Raises
         ------
@@ -264,7 +271,7 @@ class Session:
         found: Sequence[Tensor | None] = [None] * len(tensors)
         if score.requires_grad:
             found = torch.autograd.grad(
-                score, tensors, torch.ones_like(score), allow_unused=True, retain_graph=self._sharing
+                score, tensors, torch.ones_like(score), allow_unused=True, retain_graph=self._sharing or again
             )
         names = list(recording.activations or ["input"])
         for name, g in zip(names, found, strict=True):

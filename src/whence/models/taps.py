@@ -174,6 +174,41 @@ def replaced(module: nn.Module, layer: str, make: Callable[[Tensor], Tensor]) ->
         yield
 
 
+@contextmanager
+def passed_through(
+    module: nn.Module, layers: Sequence[str] | None, through: Callable[[str, Tensor], Tensor]
+) -> Iterator[None]:
+    """Let each layer, or every call of every layer, return ``through(its name, its output)`` in the block's runs.
+
+    Raises
+    ------
+    LayerError
+        A layer does not exist, or returned no tensor with maps, or, at the end of the block, never ran.
+    """
+    names = {layer: path for path, layer in module.named_modules() if path}
+    wanted = {first_name(module, Call.parse(name)): name for name in layers or ()}
+    ran: set[str] = set()
+
+    def put(layer: nn.Module, count: int, output: Any) -> Any:  # noqa: ANN401
+        call = Call(names[layer], count)
+        if layers is not None and call not in wanted:
+            return None
+        name = wanted.get(call, str(call))
+        leaves, structure = tree_flatten(output)
+        floats = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        if not floats:
+            return None
+        ran.add(name)
+        leaves[floats[0]] = through(name, leaves[floats[0]])
+        return tree_unflatten(leaves, structure)
+
+    with _hooked(list(names), put):
+        yield
+    for name in layers or ():
+        if name not in ran:
+            raise LayerError(f"layer {name!r} never ran for this input: choose one that `whence layers` lists")
+
+
 class Seen(NamedTuple):
     """What one call returned: whether a bare tensor, and the autograd node that made it."""
 

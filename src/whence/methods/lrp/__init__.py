@@ -1,0 +1,201 @@
+"""Layer-wise relevance propagation: the score of a class, handed back through every operation by local rules."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from whence.errors import LayerError, OptionError, UnsupportedError
+from whence.methods.lrp import named, rules
+from whence.methods.lrp.carried import raised
+from whence.methods.lrp.composites import Composite
+from whence.methods.lrp.operations import table
+from whence.methods.lrp.probes import Probe, watch
+from whence.methods.lrp.propagation import Bias, Propagation
+from whence.methods.lrp.start import INPUT, Run, Start
+from whence.models.session import Session
+from whence.models.taps import passed_through
+from whence.models.targets import TargetSpec
+from whence.registry import method
+from whence.results import Answer, Balance, Passes
+
+IN_FLOAT32 = "lrp ran in float32: relevance does not stand half precision"
+# Above this share of what was started with, a map is not what the biases are.
+_MOST = 0.5
+
+
+@method(
+    "lrp",
+    title="Layer-wise relevance propagation",
+    family="propagation",
+    paper="doi:10.1371/journal.pone.0130140",
+    needs="gradients",
+    reduce="sum",
+    show="signed",
+    cost=lambda options, model: Passes(forward=1, backward=1 if options["start"] in ("one-hot", "sglrp") else 2),
+)
+def lrp(
+    model: Session,
+    x: Float[Tensor, "b *shape"],
+    target: Sequence[TargetSpec],
+    *,
+    composite: str | Composite = "auto",
+    start: Start = "one-hot",
+    layer: str | tuple[str, ...] | None = None,
+    keep: str | dict[str, Any] | None = None,
+    bias: Bias = "absorb",
+    strict: bool = False,
+) -> Answer:
+    """Layer-wise relevance propagation.
+
+    Bach et al. 2015, equation 2: the relevance of all inputs sums to the score, but for what biases, constants and
+    stabilisers take, which ``balance`` tells. ``composite`` says which rule works where: a name, a ``Composite``, or
+    ``auto``, which chooses for the architecture. ``start`` is the relevance of the logits. ``layer`` gives the map at
+    a layer in the place of the input's; several, or ``all``, are given beside the input's. ``keep`` hands on what
+    some channels of a layer have: ``{"layer4": [3, 17]}`` or ``"layer4:3+17"``. ``bias`` says what becomes of the
+    biases' share: they keep it, get none, or hand it on to all inputs alike. With ``strict`` an operation without a
+    rule is refused. ``residual`` is what nobody got, relative to the start.
+
+    Raises
+    ------
+    UnsupportedError
+        An operation has no rule, and ``strict`` is set; a script or a batch norm in training mode.
+    """
+    run = model.once(x, ("lrp",), partial(_run, model, x, composite, bias, layer, _kept(keep)))
+    if strict and run.propagation.unknown:
+        raise UnsupportedError(f"lrp with strict: {model.classifier.name} has {_unknown(run.propagation)}")
+    output = run.recording.output
+    score = model.score(output, target)
+    back = run.explained(score, model.fixed(output, target), start)
+    maps = {name: _shaped(model, name, r, x) for name, r in back.maps.items() if name}
+    one = layer if isinstance(layer, str) and layer != "all" else None
+    balance = back.balance
+    return Answer(
+        back.maps[INPUT] if one is None else maps[one],
+        score,
+        residual=(balance.unaccounted.abs() / _scale(balance)).to(x.dtype),
+        layer=one,
+        layers={} if one is not None else _asked(maps, layer),
+        balance=balance,
+        notes=_notes(model, run.propagation, balance, composite),
+    )
+
+
+def _run(
+    model: Session,
+    x: Tensor,
+    composite: str | Composite,
+    bias: Bias,
+    layer: str | tuple[str, ...] | None,
+    kept: Mapping[str, Sequence[int]],
+) -> Run:
+    """Run the model forward once, ready to hand relevance back."""
+    if any(isinstance(part, torch.jit.ScriptModule) for part in model.module.modules()):
+        raise UnsupportedError(
+            f"{model.classifier.name} holds a script, which cannot be seen into: explain the module it was made from"
+        )
+    auto = composite == "auto"
+    # Whatever is chosen in the end, its first rule may give relevance to zeros.
+    first = Composite("auto", (("first", rules.flat()),))
+    chosen = first if auto else named.named(composite) if isinstance(composite, str) else composite
+    propagation = Propagation(model.module, chosen, table(), pixels=model.pixels, bias=bias, count=len(x))
+    asked = None if layer == "all" else tuple(dict.fromkeys([*_names(layer), *kept]))
+
+    def through(name: str, output: Tensor) -> Tensor:
+        return watch(output, Probe(propagation, name, _keeping(model, name, kept.get(name), x)))
+
+    model.precision = "float32"
+    with ExitStack() as stack:
+        if asked is None or asked:
+            stack.enter_context(passed_through(model.module, asked, through))
+        stack.enter_context(propagation)
+        recording = model.record(x)
+    if auto:
+        propagation.composite = named.auto(propagation.seen)
+    return Run(model, propagation, replace(recording, output=raised(recording.output)))
+
+
+def _names(layer: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if layer is None else (layer,) if isinstance(layer, str) else layer
+
+
+def _asked(maps: Mapping[str, Tensor], layer: str | tuple[str, ...] | None) -> dict[str, Tensor]:
+    """Return the maps at the layers asked for, from the first to the last."""
+    names = [name for name in reversed(list(maps)) if layer == "all" or name in _names(layer)]
+    return {name: maps[name] for name in names}
+
+
+def _shaped(model: Session, name: str, r: Tensor, x: Tensor) -> Tensor:
+    """Return a layer's relevance as maps [B, K, h, w] where it has places, else as it is."""
+    try:
+        return model.layout(name, r, x).to_maps(r)
+    except LayerError:
+        return r
+
+
+def _kept(keep: str | dict[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+    """Return the channels to keep, by layer.
+
+    Raises
+    ------
+    OptionError
+        The text is none of the form ``LAYER:CHANNEL+CHANNEL``, or a channel is no whole number from 0.
+    """
+    if isinstance(keep, str):
+        layer, _, channels = keep.rpartition(":")
+        numbers = channels.split("+")
+        if not layer or not all(number.isdecimal() for number in numbers):
+            raise OptionError(f"lrp: keep={keep!r}: give a layer and its channels, as in layer4:3+17")
+        return {layer: tuple(map(int, numbers))}
+    kept = {name: tuple(channels) for name, channels in (keep or {}).items()}
+    if any(not isinstance(c, int) or c < 0 for channels in kept.values() for c in channels):
+        raise OptionError(f"lrp: keep={keep!r}: give channels as whole numbers from 0")
+    return kept
+
+
+def _keeping(
+    model: Session, name: str, channels: Sequence[int] | None, x: Tensor
+) -> Callable[[Tensor], Tensor] | None:
+    """Return what cuts a layer's relevance down to some channels."""
+    if channels is None:
+        return None
+
+    def cut(r: Tensor) -> Tensor:
+        axis = 1 if r.ndim == 2 else model.layout(name, r, x).channel_axis
+        if max(channels) >= r.shape[axis]:
+            raise OptionError(f"lrp: keep: {name!r} has {r.shape[axis]} channels, 0 to {r.shape[axis] - 1}")
+        index = torch.tensor(channels, device=r.device)
+        return torch.zeros_like(r).index_copy(axis, index, r.index_select(axis, index))
+
+    return cut
+
+
+def _scale(balance: Balance) -> Tensor:
+    """Return what a balance is measured against: its start, or, where that is nothing, what was moved at most."""
+    moved = torch.stack([balance.input, balance.bias, balance.constants, balance.stabiliser]).abs().amax(0)
+    scale = torch.where(balance.start == 0, moved, balance.start.abs())
+    return torch.where(scale == 0, 1, scale)
+
+
+def _unknown(run: Propagation) -> str:
+    found = ", ".join(f"{name} ({count})" for name, count in sorted(run.unknown.items()))
+    return f"operations without a rule of their own: {found}"
+
+
+def _notes(
+    model: Session, run: Propagation, balance: Balance, composite: str | Composite
+) -> tuple[tuple[str, ...], ...]:
+    """Return what a reader must know: what was chosen, what has no rule, and where most of the score went."""
+    common = [f"auto chose {run.composite.name}"] if composite == "auto" else []
+    if model.classifier.precision != "float32":
+        common.append(IN_FLOAT32)
+    if run.unknown:
+        common.append(f"{_unknown(run)}, which hand on their first-order expansion")
+    shares = (balance.bias + balance.constants) / _scale(balance)
+    swallowed = "biases and constants hold {:.0%} of what was handed back: the map shows what is left"
+    return tuple((*common, *([swallowed.format(share)] if abs(share) > _MOST else [])) for share in shares.tolist())

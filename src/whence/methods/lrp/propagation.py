@@ -1,0 +1,264 @@
+"""One forward pass in which every operation learns how to hand relevance back.
+
+Relevance is carried as g = R / value. Then every operation that is linear and has no parameters, and ReLU and
+max-pooling too, has its ordinary gradient as its LRP-0 rule, with no division, no stabiliser and no special case for
+sums; only what is named in ``handlers`` has code of its own. Rules that give relevance to inputs of zero need R
+itself: the tensors before a first layer with such a rule carry it, and all tensors where such a rule stands further
+inside.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from whence.methods.lrp.balance import Ledger
+from whence.methods.lrp.carried import Call, Operation, converted
+from whence.methods.lrp.composites import Composite
+from whence.methods.lrp.linear import Map, Node, carried
+from whence.methods.lrp.rules import Rule
+from whence.methods.lrp.structure import ASKS, ELEMENTWISE, MOVES, RECTIFIERS, STRUCTURAL, may_write
+from whence.methods.lrp.tags import Tag, is_tracked, maker, put, tag_of, tensors
+from whence.models.attention import unguarded
+from whence.models.operations import Function, Intercepted
+from whence.pictures.preprocess import PixelRange
+
+if TYPE_CHECKING:
+    from whence.methods.lrp.operations import Handler
+
+Bias = Literal["absorb", "ignore", "distribute"]
+
+
+class Propagation(Intercepted):
+    """The mode in whose block the model runs, and what is known of that run."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        composite: Composite,
+        handlers: Mapping[Function, "Handler"],
+        *,
+        pixels: PixelRange | None,
+        bias: Bias,
+        count: int,
+    ) -> None:
+        super().__init__({})
+        self.composite = composite
+        self.handlers = handlers
+        self.bias = bias
+        self.count = count
+        self.ledger = Ledger(count)
+        self.depth = 0
+        self.seen: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self.everywhere = composite.relevance_everywhere or bias == "distribute"
+        self._before_first = composite.relevance_before_first
+        self._pixels = pixels
+        self._root: Tensor | None = None
+        self._saved: dict[int, WeakSet[Node]] = {}
+        self._rules: dict[Node, Rule] = {}
+        self._owners: dict[int, tuple[str, nn.Module]] = {}
+        for path, layer in module.named_modules():
+            for parameter in layer._parameters.values():
+                self._owners.setdefault(id(parameter), (path, layer))
+
+    def rule(self, node: Node) -> Rule:
+        """Return the composite's rule for a linear operation."""
+        if node not in self._rules:
+            self._rules[node] = self.composite.linear(node)
+        return self._rules[node]
+
+    def begin(self) -> Ledger:
+        """Return an empty ledger, for a pass back."""
+        self.ledger = Ledger(self.count)
+        return self.ledger
+
+    @property
+    def root_carries_relevance(self) -> bool:
+        """Whether what comes back to the input is relevance, and not relevance divided by the input."""
+        return self.everywhere or self._before_first
+
+    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the lowest and the highest value that an input of a first operation can have, as ``x[:1]`` lies."""
+        root = self._root
+        if self._pixels is not None and root is not None and x.shape == root.shape and torch.equal(x, root):
+            low, high = (t.to(x).reshape(1, -1, 1, 1) for t in (self._pixels.low, self._pixels.high))
+            return torch.minimum(low, high).expand_as(x[:1]), torch.maximum(low, high).expand_as(x[:1])
+        places = tuple(range(2, x.ndim)) or (1,)
+        return x.amin(places, keepdim=True).expand_as(x), x.amax(places, keepdim=True).expand_as(x)
+
+    # The mode.
+
+    def __torch_function__(
+        self, func: Function, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        """Run an operation of the model, so that what comes back to it is handed on by its rule."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "").rstrip("_") in ASKS or not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        tracked = self._tracked(args, kwargs)
+        if not tracked:
+            # What is made of weights alone is a constant, though weights may require gradients.
+            with torch.no_grad():
+                return func(*args, **kwargs)
+        if may_write(func, args, kwargs):
+            self._free(args[0] if args else kwargs.get("input"))
+        handler = self.handlers.get(func)
+        if handler is None and isinstance(func, FunctionType):
+            # Written in Python out of operations that are seen one by one.
+            with self:
+                return unguarded(func)(*args, **kwargs)
+        if handler is not None and handler.expands:
+            return handler.run(self, func, *args, **kwargs)
+        tags = [tag for tag in map(tag_of, tracked) if tag is not None]
+        out = self._run(handler, func, args, kwargs, tracked, any(tag.relevance for tag in tags))
+        written = args[:1] if out is None else ()
+        self._settle((out, written), tags, relevance=self.everywhere or all(tag.relevance for tag in tags))
+        return out
+
+    def _run(
+        self,
+        handler: "Handler | None",
+        func: Function,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        tracked: list[Tensor],
+        relevance: bool,
+    ) -> Any:  # noqa: ANN401
+        """Run one operation, in the form in which its tensors carry relevance."""
+        full = getattr(func, "__name__", str(func))
+        name = full.rstrip("_")
+        structural = name in STRUCTURAL or full == "__get__"
+        self.seen[name] += 1
+        if handler is None and not structural:
+            self.unknown[full] += 1
+        call = Call(func, args, kwargs)
+        alone = relevance and len(tracked) == 1 and name in ELEMENTWISE
+        if alone and (name in RECTIFIERS or self.tag(tracked[0]).depth == 0):
+            return call.scaled(tracked[0])
+        if relevance and not (handler.carries if handler is not None else full == "__get__" or name in MOVES):
+            return converted(self, call, tracked, func if handler is None else partial(handler.run, self, func))
+        return func(*args, **kwargs) if handler is None else handler.run(self, func, *args, **kwargs)
+
+    def _tracked(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+        """Return the arguments that depend on the input, tagged."""
+        found = [t for t in tensors((args, dict(kwargs))) if t.requires_grad]
+        for t in found:
+            if tag_of(t) is None and id(t) not in self._owners:
+                self._greet(t)
+        return [t for t in found if is_tracked(t)]
+
+    def _greet(self, t: Tensor) -> None:
+        """Tag the input itself, and what comes from an operation that the mode does not see."""
+        if t.is_leaf:
+            if self._root is None:
+                self._root = t.detach()
+                put(t, Tag(relevance=self.root_carries_relevance))
+            return
+        self.unknown[t.grad_fn.name().removesuffix("Backward") if t.grad_fn is not None else "unseen"] += 1
+        put(t, Tag(depth=self.depth, relevance=self.everywhere))
+
+    def _settle(self, out: Any, tags: list[Tag], *, relevance: bool) -> None:  # noqa: ANN401
+        """Tag what an operation returned, where it has not done so itself."""
+        depth = max(tag.depth for tag in tags)
+        after = frozenset().union(*(tag.after for tag in tags))
+        gate = all(tag.gate for tag in tags)
+        for t in tensors(out):
+            if not t.requires_grad:
+                continue
+            own = tag_of(t)
+            fresh = own is not None and not any(own is tag for tag in tags)
+            if own is None or not fresh:
+                put(t, Tag(depth, relevance, after, gate))
+            elif own.made is None:
+                put(t, Tag(depth, relevance, after, own.gate))
+
+    def _free(self, written: Any) -> None:  # noqa: ANN401
+        """Let operations that have kept a tensor's memory copy it before it is written to."""
+        if isinstance(written, Tensor):
+            storage = written.untyped_storage().data_ptr()
+            for node in self._saved.pop(storage, ()):
+                node.own_memory(storage)
+
+    # What handlers use.
+
+    def tag(self, tensor: Tensor) -> Tag:
+        """Return a tensor's tag."""
+        return tag_of(tensor) or Tag()
+
+    def gate(self, tensor: Tensor) -> Tensor:
+        """Mark a tensor as one that only weighs other signals."""
+        return put(tensor, replace(self.tag(tensor), gate=True, made=None))
+
+    def by_form(self, call: Call, tracked: Sequence[Tensor], act: Operation) -> Tensor:
+        """Run ``act`` in the place of a function, in the form in which the tensors carry relevance."""
+        if any(self.tag(t).relevance for t in tracked):
+            return converted(self, call, tracked, act)
+        return act(*call.args, **call.kwargs)
+
+    @property
+    def shares_attention(self) -> bool:
+        """Whether attention maps are signals with relevance of their own."""
+        return self.composite.choice("attention") == "attn"
+
+    def owner(self, *parameters: Tensor | None) -> tuple[str, nn.Module | None]:
+        """Return the path of the module that holds one of the parameters, and the module."""
+        for parameter in parameters:
+            if parameter is not None and id(parameter) in self._owners:
+                return self._owners[id(parameter)]
+        return "", None
+
+    def carry(
+        self,
+        kind: str,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        map_: Map,
+        compute: Callable[[], Tensor],
+    ) -> Tensor:
+        """Run a linear operation of the input ``x`` with the composite's rule."""
+        tag = tag_of(x) or Tag()
+        for before in tag.after:
+            before.last = False
+        name, module = self.owner(weight, bias)
+        node = Node(self, kind, name, module, map_, x.detach(), x.detach(), weight.detach(), bias, tag.depth)
+        node.gives_relevance, node.takes_relevance = tag.relevance, self.everywhere
+        node.source, node.source_version = x, x._version
+        self.seen["depthwise"] += weight.ndim > 2 and weight.shape[1] == 1
+        self.depth = max(self.depth, tag.depth)
+        return self._carried(node, compute)
+
+    def merge(self, node: Node, scale: Tensor, shift: Tensor, compute: Callable[[], Tensor]) -> Tensor:
+        """Run a scale and a shift of each feature as one with the linear operation right before it."""
+        assert node.source is not None
+        bias = shift if node.bias is None else node.bias * scale + shift
+        merged = replace(node, scale=scale, bias=bias, probes=list(node.pending), pending=[])
+        for others in self._saved.values():
+            others.discard(node)
+        return self._carried(merged, compute)
+
+    def _carried(self, node: Node, compute: Callable[[], Tensor]) -> Tensor:
+        assert node.source is not None
+        y = carried(node.source, node, compute)
+        for kept in (node.x, node.z):
+            self._saved.setdefault(kept.untyped_storage().data_ptr(), WeakSet()).add(node)
+        return put(y, Tag(node.depth + 1, self.everywhere, frozenset([node]), made=(node, y._version)))
+
+    def mergeable(self, x: Tensor) -> Node | None:
+        """Return the linear operation whose very output ``x`` is, where something can still be merged into it."""
+        node = maker(x)
+        if (
+            node is None
+            or node.source is None
+            or node.source._version != node.source_version
+            or node.scale is not None
+        ):
+            return None
+        return node
