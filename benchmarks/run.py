@@ -11,7 +11,7 @@ import torch
 
 # grad-cam draws progress bars into the table.
 os.environ.setdefault("TQDM_DISABLE", "1")
-BENCHES = ("grad_cam", "cams", "ablation_cam", "score_cam", "integrated_gradients", "occlusion", "rise")
+BENCHES = ("grad_cam", "cams", "ablation_cam", "score_cam", "integrated_gradients", "occlusion", "rise", "lrp")
 
 
 def table(name: str, rounds: int, repeats: int) -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
-    peers = ", ".join(f"{name} {version(name)}" for name in ("torch", "captum", "torchcam", "grad-cam"))
+    peers = ", ".join(f"{name} {version(name)}" for name in ("torch", "captum", "torchcam", "grad-cam", "zennit"))
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; {peers}")
     print(
         "Wall time (in brackets: CPU time) as a multiple of one plain no-gradient forward, or of the floor that the"

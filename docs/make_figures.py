@@ -12,6 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+import lrp_creatures
+import lrp_listing
+import lrp_photos
 import saturation
 import whence
 from whence.creatures import draw
@@ -70,10 +73,13 @@ def main() -> None:
     save(baselines(model, draw(3).pixels), FIGURES / "baselines.png")
     save(saturation.figure(), FIGURES / "saturation.png")
     save(looks(model, draw(3).pixels), FIGURES / "looks.png")
+    save(lrp_creatures.figure(), lrp_creatures.FIGURE)
+    save(lrp_listing.figure(*lrp_listing.creature()), lrp_listing.FIGURE)
     if {"WHENCE_PHOTOS", "WHENCE_MODELS"} <= set(os.environ):
         photo = Path(os.environ["WHENCE_PHOTOS"]) / "school_bus.jpg"
         real = whence.load_model(Path(os.environ["WHENCE_MODELS"]) / "mobilenetv2")
         save(baselines(real, photo), FIGURES / "photos" / "baselines.png")
+        save(lrp_photos.drawn(real), lrp_photos.FIGURE)
         (FIGURES / "photos" / "grad-cam.png").write_bytes(whence.explain(real, photo)._repr_png_())
 
 

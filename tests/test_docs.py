@@ -81,7 +81,11 @@ def test_the_facts_on_a_page_are_those_of_the_method(method, maker):
 @pytest.mark.parametrize("method", [name for name in METHODS.names() if METHODS.facts(name).needs == "attention"])
 def test_the_cost_of_an_attention_method_is_that_on_attention_maps(method, maker):
     """LeGrad runs the head once and back for each of twelve blocks, and what comes after the last block once more."""
-    expected = {"attention-rollout": "1 forward", "generic-attention": "1 forward, 1 backward"}
+    expected = {
+        "attention-rollout": "1 forward",
+        "generic-attention": "1 forward, 1 backward",
+        "transformer-attribution": "2 forward, 2 backward",
+    }
     assert maker.planned(METHODS.facts(method)) == (
         f"{expected.get(method, '1 forward, 25 partial')} (planned; a ViT of 12 blocks, 224 pixels)"
     )

@@ -71,3 +71,12 @@ def test_the_readme_s_method_in_one_file_works(tmp_path):
         "assert 'gradient-norm' in whence.methods.names()"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": str(tmp_path)})
+
+
+@pytest.mark.parametrize("layer", [None, "top", "all"])
+@pytest.mark.parametrize("start", ["one-hot", "sglrp", "sglrp-two-pass", "clrp1", "clrp1-code", "clrp2"])
+def test_the_plan_of_lrp_holds_for_every_start(model, start, layer):
+    facts = METHODS.facts("lrp")
+    plan = facts.cost(facts.checked({"start": start, "layer": layer}), model)
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert whence.attribute(model, x, "lrp", start=start, layer=layer).passes == plan

@@ -16,6 +16,7 @@ from whence.models.targets import Targets, TargetSpec, per_picture
 from whence.registry import METHODS, MethodFacts
 from whence.results import CLASS_AGNOSTIC, Answer, Attribution, concatenated
 
+NO_PLACES = "this layer has channels and no places: its map is the same everywhere"
 NO_EVIDENCE = "no evidence: the map is zero, nothing that this method looks at speaks for the score"
 
 
@@ -38,8 +39,9 @@ def attribute(
     method
         A name that ``whence.methods.names()`` lists.
     target
-        None for each picture's top class, a class number, a label, a contrast ``"a - b"``, ``"probability:a"``, a
-        callable from the model's output to [B], or a list with one of these per picture.
+        None for each picture's top class, a class number, a label, a contrast ``"a - b"``, ``"probability:a"``,
+        ``"log-probability:a"``, ``"log-odds:a"``, a callable from the model's output to [B], or a list with one of
+        these per picture.
     options
         The method's own.
 
@@ -167,8 +169,9 @@ def _readable(tensor: Tensor) -> Tensor:
 def _notes(facts: MethodFacts, values: Tensor, answer: Answer) -> tuple[tuple[str, ...], ...]:
     """Return each picture's sentences: the method's own, and what holds for every method."""
     own = answer.notes or ((),) * len(values)
-    agnostic = (CLASS_AGNOSTIC,) if facts.class_agnostic else ()
+    said = {CLASS_AGNOSTIC: facts.class_agnostic, NO_PLACES: values.ndim != 4 or values.shape[2:].numel() == 1}
+    common = [note for note, holds in said.items() if holds]
     silent = ~(values != 0).flatten(1).any(1)
     return tuple(
-        (*notes, *agnostic, *((NO_EVIDENCE,) if nothing else ())) for notes, nothing in zip(own, silent, strict=True)
+        (*notes, *common, *((NO_EVIDENCE,) if nothing else ())) for notes, nothing in zip(own, silent, strict=True)
     )

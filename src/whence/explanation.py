@@ -15,7 +15,16 @@ from whence.errors import OptionError, WhenceError
 from whence.metrics.evidence import Evidence
 from whence.reports import folder as folders
 from whence.reports import notebook
-from whence.reports.contents import SCHEMA, ChannelRow, Contents, Drawn, ExplanationRow, PictureRow, Result
+from whence.reports.contents import (
+    SCHEMA,
+    BalanceRow,
+    ChannelRow,
+    Contents,
+    Drawn,
+    ExplanationRow,
+    PictureRow,
+    Result,
+)
 from whence.reports.look import Look, looked
 from whence.results import Attribution, Channels, Passes
 from whence.rows import (
@@ -24,9 +33,11 @@ from whence.rows import (
     Subject,
     Versions,
     attribution_of,
+    balance_row,
+    bare,
     channels_of,
     failed_row,
-    flat,
+    layer_maps,
     maps_of,
     model_of,
     model_row,
@@ -96,10 +107,9 @@ class Explanation:
         return self.attribution.options
 
     @property
-    def map(self) -> Float[Tensor, "*c h w"]:
-        """The raw map in the method's own resolution, [h, w] or [C, h, w]."""
-        values = self.attribution.values[0]
-        return values[0] if values.shape[0] == 1 else values
+    def map(self) -> Float[Tensor, "..."]:
+        """The raw map in the method's own resolution, [h, w] or [C, h, w]; [C] at a layer without places."""
+        return bare(self.attribution.values[0])
 
     @property
     def top(self) -> tuple[ClassProbability, ...]:
@@ -110,6 +120,11 @@ class Explanation:
     def residual(self) -> float | None:
         """How far the method misses its own law, relative; None for a method without one."""
         return None if self.attribution.residual is None else float(self.attribution.residual[0])
+
+    @property
+    def balance(self) -> BalanceRow | None:
+        """Where the relevance went, in plain numbers; None for a method that hands none back."""
+        return balance_row(self.attribution.balance)
 
     @property
     def passes(self) -> Passes:
@@ -286,13 +301,14 @@ def _row(explanation: Explanation, key: str) -> ExplanationRow:
         "reduce": a.reduce,
         "show": a.show,
         "residual": explanation.residual,
+        "balance": explanation.balance,
         "passes": {"forward": a.passes.forward, "backward": a.passes.backward, "partial": a.passes.partial},
         "seconds": a.seconds,
         "evidence": None
         if e is None
         else {"share": e.share, "baseline": e.baseline, "removed": e.removed, "kept": e.kept},
         "graph": None,
-        "layers": [{"name": name, "shape": list(flat(values[0]).shape)} for name, values in a.layers.items()],
+        "layers": [{"name": name, "shape": list(values.shape)} for name, values in layer_maps(a).items()],
         "channels": [] if top is None else _channels(top),
         "channels_total": 0 if top is None else top.total,
         "notes": list(explanation.notes),

@@ -76,7 +76,9 @@ class Option:
             float: "a number",
             bool: "true or false",
             str: "a name",
+            dict: "a table",
             type(None): "none",
+            Callable: "a function",
         }
         return " or ".join(words.get(kind, kind.__name__) for kind in self.types)
 
@@ -110,6 +112,8 @@ def _option(parameter: inspect.Parameter, annotation: object) -> Option:
         origin = get_origin(leaf)
         if origin is Literal:
             choices += get_args(leaf)
+        elif origin in (dict, Callable):
+            kinds.append(origin)
         elif isinstance(origin, type):
             many = True
             kinds += [kind for part in get_args(leaf) for kind in _leaves(part) if isinstance(kind, type)]

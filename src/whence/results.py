@@ -56,11 +56,17 @@ def reduced(values: Float[Tensor, "b c *spatial"], how: Reduce) -> Float[Tensor,
     return values.abs().amax(1)
 
 
-def spread(values: Float[Tensor, "b c h w"], how: Reduce, size: tuple[int, ...]) -> Float[Tensor, "b H W"]:
-    """Return one signed map a picture from the channels' values, bilinear on a grid of ``size`` (H, W)."""
-    flat = reduced(values, how)
+def spread(values: Float[Tensor, "b c *spatial"], how: Reduce, size: tuple[int, ...]) -> Float[Tensor, "b H W"]:
+    """Return one signed map a picture from the channels' values, bilinear on a grid of ``size`` (H, W).
+
+    Values that lie in no places, [B, C], are the same everywhere.
+    """
+    flat = reduced(values if values.ndim == 4 else values.flatten(1)[..., None, None], how)
     if tuple(flat.shape[1:]) == tuple(size):
         return flat
+    if flat.shape[1:].numel() == 1:
+        # Interpolation would round, and rank places that are equal.
+        return flat.expand(-1, *size).clone()
     return F.interpolate(flat[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -121,7 +127,7 @@ class Answer:
     score: Score
     residual: Float[Tensor, " b"] | None = None
     layer: str | None = None
-    layers: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
+    layers: Mapping[str, Float[Tensor, "b *_"]] = field(default_factory=dict)
     parts: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
     weights: Float[Tensor, "b k"] | None = None
     activation: Float[Tensor, "b k *spatial"] | None = None
@@ -177,7 +183,7 @@ class Attribution:
     show: Literal["positive", "signed"] = "signed"
     residual: Float[Tensor, " b"] | None = None
     layer: str | None = None
-    layers: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
+    layers: Mapping[str, Float[Tensor, "b *_"]] = field(default_factory=dict)
     parts: Mapping[str, Float[Tensor, "b c *_"]] = field(default_factory=dict)
     weights: Float[Tensor, "b k"] | None = None
     activation: Float[Tensor, "b k *spatial"] | None = None

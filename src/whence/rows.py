@@ -6,14 +6,17 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from whence.pictures.preprocess import Geometry
 from whence.registry import shaped
-from whence.reports.contents import Drawn, ExplanationRow, ModelRow, PictureRow
+from whence.reports.contents import BalanceRow, Drawn, ExplanationRow, ModelRow, PictureRow
 from whence.reports.names import channels_name, layer_name, map_name
-from whence.results import Attribution, Channels, Passes
+from whence.results import Attribution, Balance, Channels, Passes, reduced
+
+# The layers of one explanation are kept with all their channels up to this many values, which take 32 MB.
+_MOST_VALUES = 2**23
 
 
 @dataclass(frozen=True)
@@ -151,21 +154,60 @@ def plain(value: object) -> object:
         return [plain(item) for item in value]
     if isinstance(value, Tensor | np.ndarray):
         return shaped(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(name := getattr(value, "name", None), str):
+        return f"{type(value).__name__} {name}"
     return f"function {getattr(value, '__name__', type(value).__name__)}" if callable(value) else repr(value)
 
 
 def maps_of(key: str, answer: Attribution, channels: Channels | None) -> dict[str, Float32[np.ndarray, "..."]]:
     """Return the raw maps of an answer for one picture, by their names in maps.npz."""
-    maps = {key: flat(answer.values[0])}
-    maps |= {layer_name(key, number): flat(values[0]) for number, values in enumerate(answer.layers.values())}
+    maps = {key: _array(bare(answer.values[0]))}
+    maps |= {layer_name(key, number): values for number, values in enumerate(layer_maps(answer).values())}
     return maps if channels is None else {**maps, channels_name(key): _array(channels.maps[0])}
 
 
-def flat(values: Tensor) -> Float32[np.ndarray, "..."]:
-    """Return a map [1, h, w] or [C, h, w] as it is kept, [h, w] or [C, h, w]."""
-    return _array(values[0] if values.shape[0] == 1 else values)
+def layer_maps(answer: Attribution) -> dict[str, Float32[np.ndarray, "..."]]:
+    """Return the map of each layer of an answer for one picture as it is kept: of many, one value a place."""
+    whole = sum(values.numel() for values in answer.layers.values()) <= _MOST_VALUES
+    return {
+        name: _array(bare(values[0] if whole else reduced(values, answer.reduce)))
+        for name, values in answer.layers.items()
+    }
+
+
+def bare(values: Float[Tensor, "c *spatial"]) -> Float[Tensor, "..."]:
+    """Return a map [1, h, w] or [C, h, w] as [h, w] or [C, h, w], and values without places as [C]."""
+    if values.ndim != 3:
+        return values.flatten()
+    return values[0] if values.shape[0] == 1 else values
+
+
+def balance_row(balance: Balance | None) -> BalanceRow | None:
+    """Return the balance of one picture as result.json has it."""
+    if balance is None:
+        return None
+    other, layers = ({name: float(t[0]) for name, t in table.items()} for table in (balance.other, balance.layers))
+    return {
+        "start": float(balance.start[0]),
+        "input": float(balance.input[0]),
+        "bias": float(balance.bias[0]),
+        "constants": float(balance.constants[0]),
+        "stabiliser": float(balance.stabiliser[0]),
+        "other": other,
+        "layers": layers,
+    }
+
+
+def _balance_of(row: BalanceRow | None) -> Balance | None:
+    if row is None:
+        return None
+    other, layers = ({name: _exactly([v]) for name, v in table.items()} for table in (row["other"], row["layers"]))
+    start, given, bias = _exactly([row["start"]]), _exactly([row["input"]]), _exactly([row["bias"]])
+    return Balance(start, given, bias, _exactly([row["constants"]]), _exactly([row["stabiliser"]]), other, layers)
 
 
 def _array(values: Tensor) -> Float32[np.ndarray, "..."]:
@@ -196,6 +238,7 @@ def attribution_of(
         show=row["show"],
         residual=None if row["residual"] is None else _exactly([row["residual"]]),
         layer=row["layer"],
+        balance=_balance_of(row.get("balance")),
         layers={layer["name"]: values(layer_name(key, number)) for number, layer in layers},
         seconds=row["seconds"],
     )

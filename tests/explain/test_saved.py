@@ -37,6 +37,10 @@ def everything(folder):
         ("grad-cam", {}),
         ("grad-cam", {"layer": ("stem.0", "stem.2"), "relu": True}),
         ("grad-cam", {"target": "second", "truth": "hookball", "seed": 7}),
+        ("lrp", {}),
+        ("lrp", {"layer": "all"}),
+        ("lrp", {"layer": "head"}),
+        ("lrp", {"layer": "top", "keep": {"top": [3, 7]}}),
     ],
 )
 def test_loaded_and_saved_again_it_is_the_same(model, tmp_path, method, options):
@@ -91,7 +95,7 @@ def test_a_folder_of_an_older_whence_loads(model, tmp_path):
     for row, keys in (
         (result["model"], ("device", "precision")),
         (result["pictures"][0], ("left_out",)),
-        (result["pictures"][0]["explanations"][0], ("channels", "channels_total", "layers")),
+        (result["pictures"][0]["explanations"][0], ("channels", "channels_total", "layers", "balance")),
     ):
         for key in keys:
             del row[key]

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
-from torch.overrides import _len_torch_function_stack
+from torch.overrides import TorchFunctionMode, _len_torch_function_stack, wrap_torch_function
 from torchvision.models.vision_transformer import VisionTransformer
 
 from small_nets import Lambda, SmallNet, SmallViT, drawn, pictures, relative
 from whence import attribute
 from whence.attribution import attribute_all
 from whence.errors import ModelError, UnsupportedError
-from whence.models.attention import Attending, Readout, attention_map
+from whence.models.attention import Attending, Readout, attention_map, unguarded
 from whence.models.classifier import Classifier
 from whence.models.outputs import logits_of
 from whence.models.readout import attend, depth, readout
@@ -466,3 +466,23 @@ def test_the_readout_is_found_once_for_a_size() -> None:
     assert found[1] == found[3] == 1
     assert found[0] > 1
     assert found[2] > 1
+
+
+def test_a_function_that_torch_decorates_is_copied_though_it_holds_itself():
+    """Otherwise copying what it holds would never end."""
+
+    @wrap_torch_function(lambda x: (x,))
+    def doubled(x: Tensor) -> Tensor:
+        return 2 * x
+
+    seen = []
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return unguarded(func)(*args) if func is doubled else func(*args, **(kwargs or {}))
+
+    with Mode():
+        y = doubled(torch.ones(3))
+    assert seen.count(doubled) == 1
+    assert y.tolist() == [2, 2, 2]

@@ -12,7 +12,7 @@ from whence import attribute
 from whence.errors import ModelError, TargetError
 from whence.models.classifier import Classifier
 from whence.models.outputs import logits_of
-from whence.models.targets import Scale, Targets, per_picture, score, scores
+from whence.models.targets import Fixed, Scale, Targets, fixed, per_picture, score, scores
 from whence.results import Score
 
 LABELS = ("cat", "dog", "Dog", "tabby - tiger cat", "7", "cat")
@@ -176,9 +176,46 @@ def test_the_logarithm_of_a_tiny_probability_is_finite() -> None:
     assert asked("log-probability:0", Scale("sigmoid", None), -logits.flip(1)).value.tolist() == [-800.0]
 
 
-def test_a_probability_of_what_is_no_class_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "index"), [("dog", [1, 1]), (" 3", [3, 3]), ("label:7", [4, 4]), ("top", [1, 0]), ("second", [3, 4])]
+)
+def test_the_log_odds_are_those_of_the_class_s_probability(name: str, index: list[int]) -> None:
+    for scale, table in ((LABELLED, LOGITS.softmax(1)), (Scale("sigmoid", LABELS), LOGITS.sigmoid())):
+        found = asked(f"log-odds:{name}", scale)
+        p = table[torch.arange(2), torch.tensor(index)]
+        assert found.index.tolist() == index
+        torch.testing.assert_close(found.value, (p / (1 - p)).log(), rtol=1e-12, atol=1e-12)
+
+
+def test_the_log_odds_of_a_sigmoid_s_class_are_its_logit() -> None:
+    assert torch.equal(asked("log-odds:3", Scale("sigmoid", LABELS)).value, LOGITS[:, 3])
+
+
+def test_the_log_odds_of_certain_and_of_hopeless_classes_are_finite_with_their_derivatives() -> None:
+    logits = torch.tensor([[900.0, -5.0, 3.0], [-800.0, 1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    found = asked("log-odds:0", PLAIN, logits)
+    others = (logits[:, 1:] - logits[:, 1:].amax(1, keepdim=True)).exp().sum(1).log() + logits[:, 1:].amax(1)
+    torch.testing.assert_close(found.value, logits[:, 0] - others, rtol=1e-14, atol=0)
+    (g,) = torch.autograd.grad(found.value.sum(), logits)
+    expected = torch.cat((torch.ones(2, 1, dtype=torch.float64), -logits[:, 1:].detach().softmax(1)), 1)
+    torch.testing.assert_close(g, expected, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("measure", ["probability", "log-probability", "log-odds"])
+def test_a_probability_of_what_is_no_class_is_refused(measure: str) -> None:
     with pytest.raises(TargetError, match="'wolf' is none of the 6 labels"):
-        asked("probability:wolf")
+        asked(f"{measure}:wolf")
+
+
+def test_the_second_class_in_a_measure_stays_the_same_class_however_the_picture_is_changed() -> None:
+    settled = fixed(LOGITS, logits_of, ["log-odds:second", "log-odds:second"], LABELLED)
+    assert settled == [Fixed("log-odds", (3,)), Fixed("log-odds", (4,))]
+    found = scores(LOGITS.flip(1), logits_of, settled, LABELLED)
+    expected = [
+        asked("log-odds:3", logits=LOGITS.flip(1)).value[0],
+        asked("log-odds:4", logits=LOGITS.flip(1)).value[1],
+    ]
+    assert torch.equal(found.value, torch.stack(expected))
 
 
 # Callables

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from report_samples import browser, failed, hostile, picture, sample
+from report_samples import browser, explanation, failed, hostile, picture, sample
 from whence.reports import page
+from whence.reports.contents import Contents
 from whence.reports.folder import write
 from whence.reports.overlay import OPACITY
 
@@ -25,6 +26,19 @@ def chromium():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     return write(sample(rows=[picture(0), picture(1), failed()]), tmp_path_factory.mktemp("plain") / "out")["report"]
+
+
+@pytest.fixture(scope="module")
+def balanced(tmp_path_factory):
+    """A page with a balance and more layers, of longer names, than it draws."""
+    layers = [{"name": f"features.stages.{n}.block.second.convolution", "shape": [7, 7]} for n in range(40)]
+    got = {"start": 10.0, "input": 0.1, "bias": 9.7, "constants": 0.0, "stabiliser": 0.2, "other": {}}
+    row = explanation("0/lrp", show="signed", layer=None, layers=layers, residual=1e-7)
+    row["balance"] = {**got, "layers": {layer["name"]: 0.25 * n for n, layer in enumerate(layers)}}
+    made = sample(rows=[picture(0, [row])])
+    maps = {f"0/lrp.layer-{n}": np.full((7, 7), n - 20, np.float32) for n in range(40)}
+    contents = Contents(made.result, {**made.maps, **maps}, made.drawn)
+    return write(contents, tmp_path_factory.mktemp("balanced") / "out")["report"]
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +132,10 @@ def test_the_page_reads_without_script(chromium, report):
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
-@pytest.mark.parametrize("which", ["report", "attacked"])
+@pytest.mark.parametrize("which", ["report", "balanced", "attacked"])
 def test_nothing_is_wider_than_the_screen(chromium, request, which, width):
     with opened(chromium, request.getfixturevalue(which), width=width) as shown:
+        shown.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert shown.evaluate("document.documentElement.scrollWidth") == width
 
 
@@ -144,10 +159,34 @@ CONTRAST = """() => {
     .filter(([ratio]) => ratio < 4.5) }"""
 
 
+@pytest.mark.parametrize("which", ["report", "balanced"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_has_enough_contrast(chromium, report, scheme):
-    with opened(chromium, report, color_scheme=scheme) as shown:
+def test_all_text_has_enough_contrast(chromium, request, scheme, which):
+    with opened(chromium, request.getfixturevalue(which), color_scheme=scheme) as shown:
+        shown.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert shown.evaluate(CONTRAST) == []
+
+
+def test_a_balance_is_a_short_bar_of_parts_that_look_different(chromium, balanced):
+    with opened(chromium, balanced) as shown:
+        bar, parts = shown.locator(".balance .bar"), shown.locator(".balance .part")
+        boxes = [part.bounding_box() for part in parts.all()]
+        assert bar.bounding_box()["height"] <= 8
+        shares = [box["width"] / bar.bounding_box()["width"] for box in boxes]
+        assert np.allclose(shares, [0.01, 0.97, 0.02], atol=0.005)
+        assert len({part.evaluate("e => getComputedStyle(e).fill") for part in parts.all()[:2]}) == 2
+        assert "Next to nothing" in shown.locator(".balance p").inner_text()
+        assert shown.locator(".balance p").bounding_box()["height"] < 60
+
+
+def test_of_many_layers_a_few_are_seen_and_the_table_opens(chromium, balanced):
+    with opened(chromium, balanced) as shown:
+        assert shown.locator(".parts li").count() == 9
+        table = shown.locator("table.layers")
+        assert not table.is_visible()
+        shown.get_by_text("All 40 layers").click()
+        assert table.is_visible()
+        assert table.locator("tbody tr").count() == 40
 
 
 def test_paper_is_white_and_has_no_slider(chromium, report):

@@ -40,6 +40,7 @@ def test_a_result_fits_the_published_schema(result):
         ("explanation", rows.ExplanationRow),
         ("left_out", rows.LeftOutRow),
         ("channel", rows.ChannelRow),
+        ("balance", rows.BalanceRow),
         ("layer", rows.LayerRow),
     ],
 )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from whence.asking import MethodRequest
     from whence.explaining import Job
     from whence.explanation import Outcome
+    from whence.reports.contents import Result
     from whence.reports.look import Look
 
 _SUFFIXES = frozenset(
@@ -58,7 +59,8 @@ def explain(
         typer.Option(
             "--target",
             metavar="T",
-            help="What to explain: a label, a number, second, 'a - b', probability:a; may be repeated. "
+            help="What to explain: a label, a number, second, 'a - b', probability:a, log-probability:a, log-odds:a; "
+            "may be repeated. "
             "[default: each picture's top class]",
         ),
     ] = None,
@@ -67,7 +69,8 @@ def explain(
         typer.Option(
             "--layer",
             metavar="L",
-            help="Which layer, for the methods that need one; may be repeated. `whence layers` lists them.",
+            help="Which layer, for the methods that have one; lrp then shows what has come to it in the place of the "
+            "picture. May be repeated; `+` joins several into one answer. `whence layers` lists them.",
         ),
     ] = None,
     truth: Annotated[
@@ -100,7 +103,9 @@ def explain(
     check(out)
     look = console.look(mode, sign, outlier_perc, colours)
     sources = expanded(pictures)
-    asked = _per_layer(requests(method or ["grad-cam"], {"layer": layer[0]} if layer else {}, seed), layer or [])
+    layers = [tuple(name.split("+")) if "+" in name else name for name in layer or []]
+    asked = _per_layer(requests(method or ["grad-cam"], {"layer": layers[0]} if layers else {}, seed), layers)
+    _warn_of_layers(asked, layers)
     classifier = load_model(model or DEFAULT_MODEL, weights=weights, device=device, trust=trust, seed=seed)
     classifier.precision = precision
     targets = tuple(target) if target else (None,)
@@ -114,13 +119,26 @@ def explain(
         raise typer.Exit(3)
 
 
-def _per_layer(asked: Sequence["MethodRequest"], layers: Sequence[str]) -> list["MethodRequest"]:
+def _per_layer(asked: Sequence["MethodRequest"], layers: Sequence[str | tuple[str, ...]]) -> list["MethodRequest"]:
     """Return a request for each of the layers in the place of one that took the first of them."""
     return [
         replace(request, options={**request.options, "layer": layer}) if layer else request
         for request in asked
         for layer in (layers if layers and request.options.get("layer") == layers[0] else [None])
     ]
+
+
+def _warn_of_layers(asked: Sequence["MethodRequest"], layers: Sequence[str | tuple[str, ...]]) -> None:
+    """Say that a layer given for the methods that need one changes what another one shows."""
+    from whence.registry import METHODS
+
+    reached = {request.method for request in asked if request.options.get("layer") in layers}
+    needing = {name for name in reached if METHODS.facts(name).needs == "layer"}
+    for name in sorted(reached - needing) if needing else ():
+        console.warn(
+            f"--layer reaches {name} too, which needs none and shows that layer now: "
+            f"write --method {name}:layer=none to see the picture"
+        )
 
 
 def expanded(pictures: Sequence[str]) -> list[str]:
@@ -175,6 +193,7 @@ def finish(job: "Job", sources: Sequence[str], out: Path, json: bool, look: "Loo
         console.result(result)
     else:
         _tell(good)
+        _tell_balances(result)
         console.say()
         console.say(result["report"])
     for failure in failures:
@@ -205,5 +224,21 @@ def _tell(good: Sequence["Outcome"]) -> None:
             said = "" if e.probability is None else f"{e.probability:.1%}"
             removed, kept = (f"{v:{unit}}" for v in (e.evidence.removed, e.evidence.kept)) if e.evidence else ("", "")
             method = f"{e.method} at {e.attribution.layer}" if e.attribution.layer else e.method
-            rows.append((e.subject.name, method, e.label or "(score)", said, removed, kept, " ".join(e.notes)))
+            rows.append((e.subject.name, method, e.label or "(score)", said, removed, kept, "; ".join(e.notes)))
     console.table(("picture", "method", "class", "probability", "removed", "kept alone", "notes"), rows)
+
+
+def _tell_balances(result: "Result") -> None:
+    """Print where the relevance went, a line for each explanation by a method that hands it back."""
+    from whence.reports import words
+    from whence.reports.balance import balance
+
+    rows = [
+        (picture["path"], row["method"], words.label(row["target"]), words.plain(told.text))
+        for picture in result["pictures"]
+        for row in picture["explanations"]
+        if (told := balance(row)) is not None
+    ]
+    if rows:
+        console.say()
+        console.table(("picture", "method", "class", "balance: where the relevance went"), rows)

@@ -1,7 +1,7 @@
 """Grad-CAM++: the channels of a layer, each weighed by a weighed sum of its positive gradients."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,20 +18,11 @@ Link = Callable[[Tensor], Tensor]
 _LINKS: dict[str, Link] = {"probability": torch.sigmoid, "log-probability": F.logsigmoid}
 
 
-def _linear(model: Session, target: TargetSpec) -> TargetSpec:
+def _linear(target: TargetSpec) -> TargetSpec:
     """Return the target whose score S is taken for linear: the log-odds of what is measured by its probability."""
     if not (isinstance(target, Fixed) and target.measure in _LINKS):
         return target
-    (index,) = target.classes
-
-    def log_odds(output: Any) -> Float[Tensor, " b"]:  # noqa: ANN401  (modules return anything)
-        logits = model.logits(output)
-        if model.scale.activation == "sigmoid":
-            return logits[:, index]
-        others = torch.cat((logits[:, :index], logits[:, index + 1 :]), dim=1)
-        return logits[:, index] - others.logsumexp(1)
-
-    return log_odds
+    return Fixed("log-odds", target.classes)
 
 
 def _derivatives(target: TargetSpec, s: Float[Tensor, ""]) -> Float[Tensor, "3"]:
@@ -98,7 +89,7 @@ def grad_cam_plus_plus(
         first = second = third = torch.ones_like(score.value.detach())[:, None, None, None]
     else:
         settled = model.fixed(recording.output, target)
-        linear = model.score(recording.output, [_linear(model, one) for one in settled])
+        linear = model.score(recording.output, [_linear(one) for one in settled])
         taps = model.tapped(recording, linear)
         found = torch.stack([_derivatives(*pair) for pair in zip(settled, linear.value, strict=True)])
         first, second, third = found.to(score.value.dtype)[:, :, None, None, None].unbind(1)

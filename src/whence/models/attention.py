@@ -48,6 +48,11 @@ def attention_map(
     return scores.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
 
 
+def makes_map(x: Tensor, dim: int | None = None, *_: Any, **__: Any) -> bool:  # noqa: ANN401
+    """Return whether a softmax of ``x`` makes an attention map: it goes over the last of three or more axes."""
+    return x.ndim > 2 and dim in (-1, x.ndim - 1)
+
+
 # How functionals of torch's written in Python ask whether they are intercepted.
 _ASKING = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
@@ -61,9 +66,11 @@ def unguarded(function: Function) -> Function:
     if not isinstance(function, types.FunctionType):
         raise TypeError(f"{function} is not written in Python")
     space = {**function.__globals__, **dict.fromkeys(_ASKING, lambda *_: False)}
-    # Functionals that choose between two of their kind keep these in their closure.
+    # Functionals that choose between two of their kind keep these in their closure, decorated ones themselves.
     closure = tuple(
-        types.CellType(unguarded(kept)) if isinstance(kept := cell.cell_contents, types.FunctionType) else cell
+        types.CellType(unguarded(kept))
+        if isinstance(kept := cell.cell_contents, types.FunctionType) and kept is not function
+        else cell
         for cell in function.__closure__ or ()
     )
     copy = types.FunctionType(function.__code__, space, function.__name__, function.__defaults__, closure)
@@ -118,8 +125,7 @@ class Attending(Intercepted):
     def _softmax(self, function: Function, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Keep a map that the model makes itself; one with heads and batch in one axis, or without heads, as four."""
         a: Tensor = function(*args, **kwargs)
-        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-        if a.ndim < 3 or dim not in (-1, a.ndim - 1):
+        if not makes_map(a, *args[1:], **kwargs):
             return a
         if a.ndim > 3:
             return self._kept(a)

@@ -19,7 +19,8 @@ Function = Callable[..., Any]
 Replacement = Callable[..., Any]
 """What runs, as ``replacement(function, *args, **kwargs)``, where the model calls ``function(*args, **kwargs)``."""
 
-_PLACES = (torch, Tensor, F, torch._C._nn, torch.ops.aten)
+_HIDDEN = (torch._C._nn, torch._C._linalg, torch._C._special)  # type: ignore[attr-defined]
+_PLACES = (torch, Tensor, F, *_HIDDEN, torch.ops.aten)
 
 
 def named(*names: str) -> tuple[Function, ...]:

@@ -67,7 +67,7 @@ class Session:
         self.scale = classifier.scale
         self.names = names
         self.passes = Passes()
-        self._sharing = sharing
+        self.sharing = sharing
         # May be set, by what does not stand half precision.
         self.precision = classifier.precision
         self._kept_of: Tensor | None = None
@@ -128,7 +128,7 @@ class Session:
 
         What was kept of another batch goes first: methods that change the picture ask for many.
         """
-        if not self._sharing:
+        if not self.sharing:
             return make()
         if self._kept_of is not x:
             self._kept_of, self._kept = x, {}
@@ -271,7 +271,7 @@ class Session:
         found: Sequence[Tensor | None] = [None] * len(tensors)
         if score.requires_grad:
             found = torch.autograd.grad(
-                score, tensors, torch.ones_like(score), allow_unused=True, retain_graph=self._sharing or again
+                score, tensors, torch.ones_like(score), allow_unused=True, retain_graph=self.sharing or again
             )
         names = list(recording.activations or ["input"])
         for name, g in zip(names, found, strict=True):

@@ -1,7 +1,7 @@
 """Targets: which number of the model's output is explained."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,12 @@ from whence.errors import TargetError, nearest
 from whence.results import Score
 
 Activation = Literal["softmax", "sigmoid"]
-Measure = Literal["logit", "probability", "log-probability", "contrast"]
+Measure = Literal["logit", "probability", "log-probability", "log-odds", "contrast"]
+_MARKED: Mapping[str, Measure] = {
+    "probability": "probability",
+    "log-probability": "log-probability",
+    "log-odds": "log-odds",
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,16 @@ class Scale:
     def probabilities(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         """Return the probabilities: softmax over the classes, or a sigmoid each."""
         return logits.softmax(1) if self.activation == "softmax" else logits.sigmoid()
+
+    def log_odds(self, logits: Float[Tensor, "b k"], index: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return log(p / (1 - p)) of one class a picture. Montavon et al. 2019.
+
+        That is z_t - log sum_{n != t} exp z_n, and for a sigmoid the logit z_t itself.
+        """
+        own = _column(logits, index)
+        if self.activation == "sigmoid":
+            return own
+        return own - logits.scatter(1, index[:, None], -torch.inf).logsumexp(1)
 
     def label(self, index: int) -> str:
         """Return the class's label, with its number where several have it; the number where there are no labels."""
@@ -95,7 +110,8 @@ def score(output: Any, logits: Callable[[Any], Tensor], target: TargetSpec, scal
 
     ``output`` is what the model returned, ``logits`` turns it into [B, K]. A target is None or ``"top"`` (the class
     with the largest logit), ``"second"``, a class by number or label, a contrast ``"a - b"``, ``"probability:a"``,
-    ``"log-probability:a"`` (``top`` and ``second`` work inside these too), or a callable from the output to [B].
+    ``"log-probability:a"``, ``"log-odds:a"`` (``top`` and ``second`` work inside these too), or a callable from the
+    output to [B].
 
     Raises
     ------
@@ -114,8 +130,8 @@ def _read(target: int | str | Fixed | None, scale: Scale) -> tuple[Measure, Sequ
     if not isinstance(target, str) or _is_label(target, scale):
         return "logit", (target,)
     kind, _, rest = target.partition(":")
-    if kind in ("probability", "log-probability"):
-        return ("probability" if kind == "probability" else "log-probability"), (rest.strip(),)
+    if kind in _MARKED:
+        return _MARKED[kind], (rest.strip(),)
     pair = _contrast(target, scale)
     return ("contrast", pair) if pair else ("logit", (target,))
 
@@ -128,6 +144,8 @@ def _measured(
         return Score(_column(scale.probabilities(logits), index), index)
     if measure == "log-probability":
         return Score(_column(scale.log_probabilities(logits), index), index)
+    if measure == "log-odds":
+        return Score(scale.log_odds(logits, index), index)
     value = _column(logits, index)
     return Score(value - _column(logits, other[0]) if other else value, index)
 

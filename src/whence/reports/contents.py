@@ -84,17 +84,30 @@ class ChannelRow(TypedDict):
 
 
 class LayerRow(TypedDict):
-    """One of several layers explained: the shape of its map."""
+    """One of several layers explained: the shape of its map, [C] where it has no places."""
 
     name: str
     shape: list[int]
 
 
+class BalanceRow(TypedDict):
+    """Where relevance went, as in ``whence.results.Balance``; ``layers`` are sums at the layers asked for."""
+
+    start: float
+    input: float
+    bias: float
+    constants: float
+    stabiliser: float
+    other: dict[str, float]
+    layers: dict[str, float]
+
+
 class ExplanationRow(TypedDict):
     """One method's answer for one target; ``map`` says where the raw map lies.
 
-    The maps of ``channels``, of ``channels_total`` in all, lie under the map's name and ``.channels``, those of
-    ``layers`` under it and ``.layer-0``, ``.layer-1`` and so on.
+    ``balance`` is None for a method that hands back no relevance. The maps of ``channels``, of ``channels_total`` in
+    all, lie under the map's name and ``.channels``, those of ``layers`` under it and ``.layer-0``, ``.layer-1`` and
+    so on.
     """
 
     method: str
@@ -107,6 +120,7 @@ class ExplanationRow(TypedDict):
     reduce: Reduce
     show: Literal["positive", "signed"]
     residual: float | None
+    balance: NotRequired[BalanceRow | None]
     passes: PassesRow
     seconds: float
     evidence: EvidenceRow | None
@@ -190,7 +204,8 @@ class Drawn:
 class Contents:
     """Everything that a report shows.
 
-    ``maps`` are raw and signed, [h, w] or [C, h, w], under the names that follow ``maps.npz#`` in the result.
+    ``maps`` are raw and signed, [h, w] or [C, h, w], or [C] where a layer has no places, under the names that follow
+    ``maps.npz#`` in the result.
     ``drawn`` has None for a picture with an error.
     """
 

@@ -57,7 +57,7 @@ def maps_of(contents: Contents, explanation: ExplanationRow) -> dict[str, Float3
 
 def _map(contents: Contents, name: str, shape: Sequence[int]) -> Float32[np.ndarray, "..."]:
     values = contents.maps.get(name)
-    if values is None or list(values.shape) != list(shape) or values.ndim not in (2, 3):
+    if values is None or list(values.shape) != list(shape) or values.ndim not in (1, 2, 3):
         found = "missing" if values is None else f"of shape {list(values.shape)}, not {list(shape)}"
         raise OutputError(f"the map {name!r} is {found}: explain the picture again")
     if not np.isfinite(values).all():

@@ -1,7 +1,7 @@
 """What a notebook shows of a result: a table with small figures, or one figure."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from whence.reports import words
+from whence.reports.balance import balance
 from whence.reports.contents import Contents, ExplanationRow, PictureRow
 from whence.reports.figures import ExplanationFigures, PictureFigures, figures
 from whence.reports.images import Encoded, png_of
@@ -53,6 +54,7 @@ def html(contents: Contents) -> str:
         "model": words.cut(contents.result["model"]["name"], 80),
         "lines": [_line(*pair) for pair in every[:_MOST_LINES]],
         "more": max(0, len(every) - _MOST_LINES),
+        "balances": list(_balances(every[:_MOST_LINES])),
         "failed": [(words.cut(name, 80), words.cut(error, 300)) for name, error in failed[:_MOST_ERRORS]],
         "figures": _small_figures(contents),
     }
@@ -97,6 +99,13 @@ def _line(picture: PictureRow, row: ExplanationRow) -> Line:
     texts = (words.cut(text, 80) for text in (words.short(picture["path"]), row["title"], words.label(target)))
     values = (words.before(target), evidence and evidence["removed"], evidence and evidence["kept"])
     return Line(*texts, *("–" if value is None else words.measured(target, value) for value in values))
+
+
+def _balances(every: Sequence[tuple[PictureRow, ExplanationRow]]) -> Iterator[tuple[str, str]]:
+    """Yield where the relevance went, for the methods that hand it back."""
+    for _, row in every:
+        if (told := balance(row)) is not None:
+            yield words.cut(row["title"], 80), words.cut(told.text, 200)
 
 
 def _small_figures(contents: Contents) -> list[tuple[Encoded, str]]:

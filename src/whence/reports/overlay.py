@@ -80,8 +80,12 @@ def placed(row: GeometryRow | None, shown: tuple[int, int]) -> Geometry:
 
 
 def on_grid(values: Float32[np.ndarray, "..."], how: Reduce, grid: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """Return a raw map [h, w] or [C, h, w] as one signed map on the model's input grid, bilinear."""
-    native = torch.from_numpy(np.array(values, np.float32)).reshape(1, -1, *values.shape[-2:])
+    """Return a raw map [h, w] or [C, h, w] as one signed map on the model's input grid, bilinear.
+
+    Values without places, [C], are the same everywhere.
+    """
+    places = values.shape[-2:] if values.ndim > 1 else ()
+    native = torch.from_numpy(np.array(values, np.float32)).reshape(1, -1, *places)
     return spread(native, how, grid)[0].numpy()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -14,18 +15,29 @@ from whence.reports.overlay import OPACITY, on_grid
 
 # The longest side of a small map, in pixels.
 _SIDE = 144
+# Of more layers than these, as many are drawn, evenly spread from the first to the last.
+MOST_LAYERS = 9
 
 
 @dataclass(frozen=True)
 class Small:
     """The maps of one explanation, laid onto what the model saw: all of it, its layers, its largest channels.
 
-    The channels are drawn times their weights, all on one scale.
+    The layers are those of ``drawn_layers``. The channels are drawn times their weights, all on one scale.
     """
 
     whole: UInt8[np.ndarray, "h w 3"]
     layers: tuple[UInt8[np.ndarray, "h w 3"], ...]
     channels: tuple[UInt8[np.ndarray, "h w 3"], ...]
+
+
+def drawn_layers(row: ExplanationRow) -> list[int]:
+    """Return which of the layers explained are drawn; those without places, or with a single one, never are."""
+    shapes = [layer["shape"] for layer in row.get("layers", [])]
+    placed = [number for number, shape in enumerate(shapes) if len(shape) > 1 and prod(shape[-2:]) > 1]
+    if len(placed) <= MOST_LAYERS:
+        return placed
+    return [placed[round(i * (len(placed) - 1) / (MOST_LAYERS - 1))] for i in range(MOST_LAYERS)]
 
 
 def small(
@@ -41,7 +53,7 @@ def small(
     def blended(values: Float[np.ndarray, "h w"], on: Scale) -> UInt8[np.ndarray, "h w 3"]:
         return np.rint(picture * (1 - OPACITY) + on.rgb(values) * OPACITY).astype(np.uint8)
 
-    layers = (on_grid(maps[layer_name(name, n)], row["reduce"], grid) for n in range(len(row.get("layers", []))))
+    layers = (on_grid(maps[layer_name(name, n)], row["reduce"], grid) for n in drawn_layers(row))
     each = [
         on_grid(np.float32(channel["weight"]) * values, "sum", grid)
         for channel, values in zip(row.get("channels", []), maps.get(channels_name(name), ()), strict=True)

@@ -1,19 +1,20 @@
 """From results and drawn pixels to what the page's template says and shows; no markup here."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
 
+from whence.reports import balance as balances
 from whence.reports import legend, words
 from whence.reports.contents import ExplanationRow, PictureRow
 from whence.reports.figures import ExplanationFigures, PictureFigures
 from whence.reports.images import Encoded, exact, photo, shrunk
 from whence.reports.names import map_name
 from whence.reports.overlay import Laid, colour_bar
-from whence.reports.small import Small
+from whence.reports.small import Small, drawn_layers
 from whence.results import CLASS_AGNOSTIC
 
 # The longest side, in pixels, of a picture on the page, and the one at which it is shown where there is room.
@@ -48,16 +49,26 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Part:
-    """One small map that stands beside or behind another one, with its name and, of a channel, its weight."""
+    """One small map that stands beside or behind another one, with its name, and the weight or share it has."""
 
     image: Image
     name: str
-    weight: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True)
+class LayerLine:
+    """A layer in the table of all: the shape of its map, and its relevance where that is handed back."""
+
+    name: str
+    shape: str
+    relevance: str | None
+    share: str | None
 
 
 @dataclass(frozen=True)
 class ExplanationView:
-    """One card; ``channels`` ends with the sum of them all."""
+    """One card; ``channels`` ends with the sum of them all, ``table`` is empty where every layer is drawn."""
 
     row: ExplanationRow
     target: str
@@ -70,7 +81,9 @@ class ExplanationView:
     bar: Image | None
     ticks: tuple[str, ...]
     legend: str
+    balance: balances.Balance | None
     layers: tuple[Part, ...]
+    table: tuple[LayerLine, ...]
     channels: tuple[Part, ...]
     facts: Mapping[str, str]
 
@@ -126,7 +139,9 @@ def _explanation(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigu
         bar=_image("bar", exact(colour_bar(laid.scale)), "", keep) if laid.look.bar and laid.scale.top else None,
         ticks=tuple(words.number(tick) for tick in laid.scale.ticks),
         legend=legend.of_scale(laid.scale, row["reduce"], laid.look, agnostic=CLASS_AGNOSTIC in row["notes"]),
+        balance=balances.balance(row),
         layers=tuple(_layers(row, drawn.small, keep)),
+        table=tuple(_table(row)) if len(drawn.small.layers) < len(row.get("layers", [])) else (),
         channels=tuple(_channels(row, drawn.small, keep)),
         facts=_facts(row),
     )
@@ -143,15 +158,26 @@ def _base(laid: Laid, title: str, keep: Keep) -> Image:
 
 
 def _layers(row: ExplanationRow, drawn: Small, keep: Keep) -> Iterator[Part]:
-    for number, (layer, pixels) in enumerate(zip(row.get("layers", []), drawn.layers, strict=True)):
-        yield Part(_small(f"layer-{number}", pixels, f"Map at the layer {layer['name']}", keep), layer["name"])
+    for number, pixels in zip(drawn_layers(row), drawn.layers, strict=True):
+        name = row["layers"][number]["name"]
+        image = _small(f"layer-{number}", pixels, f"Map at the layer {name}", keep)
+        held = balances.held(row, name)
+        yield Part(image, name, None if held is None else held.said)
+
+
+def _table(row: ExplanationRow) -> Iterator[LayerLine]:
+    for layer in row.get("layers", []):
+        held = balances.held(row, layer["name"])
+        amount = None if held is None else words.number(held.amount)
+        share = None if held is None or held.share is None else held.said
+        yield LayerLine(layer["name"], _times(layer["shape"]), amount, share)
 
 
 def _channels(row: ExplanationRow, drawn: Small, keep: Keep) -> Iterator[Part]:
     for channel, pixels in zip(row.get("channels", []), drawn.channels, strict=True):
         name = f"Channel {channel['index']}"
         image = _small(f"channel-{channel['index']}", pixels, f"{name}, times its weight", keep)
-        yield Part(image, name, words.number(channel["weight"]))
+        yield Part(image, name, f"× {words.number(channel['weight'])}")
     if drawn.channels:
         name = f"Sum of all {row.get('channels_total', len(drawn.channels))} channels"
         yield Part(_small("sum", drawn.whole, name, keep), name)
@@ -194,13 +220,19 @@ def _facts(row: ExplanationRow) -> dict[str, str]:
         "Residual": None if row["residual"] is None else words.number(row["residual"]),
         "Passes": ", ".join(passes) or "none",
         "Time": f"{words.number(row['seconds'])} s",
-        "Map": " × ".join(str(n) for n in row["shape"]),
+        "Map": _times(row["shape"]),
         "Options": ", ".join(f"{key} = {_value(value)}" for key, value in row["options"].items()) or "none",
     }
     return {name: text for name, text in facts.items() if text is not None}
 
 
+def _times(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
+
+
 def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return " + ".join(f"{key}: {_value(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return " + ".join(_value(item) for item in value)
     if value is None:

@@ -32,6 +32,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") + f"{_SPACE}%"
 
 
+def share(value: float) -> str:
+    """Return a share that may be negative or above 1, in per cent; a tiny one with its digits."""
+    if abs(value) < 0.0005:
+        return f"{number(100 * value)}{_SPACE}%"
+    return percent(value) if value > 0 else f"−{percent(-value)}"
+
+
 def number(value: float) -> str:
     """Return a number with three digits that count."""
     return f"{value:.3g}".replace("-", "−")

@@ -44,7 +44,7 @@ def lrp(
     x: Float[Tensor, "b *shape"],
     target: Sequence[TargetSpec],
     *,
-    composite: str | Composite = "auto",
+    composite: str | Composite | named.Chooser = "auto",
     start: Start = "one-hot",
     layer: str | tuple[str, ...] | None = None,
     keep: str | dict[str, Any] | None = None,
@@ -55,11 +55,12 @@ def lrp(
 
     Bach et al. 2015, equation 2: the relevance of all inputs sums to the score, but for what biases, constants and
     stabilisers take, which ``balance`` tells. ``composite`` says which rule works where: a name, a ``Composite``, or
-    ``auto``, which chooses for the architecture. ``start`` is the relevance of the logits. ``layer`` gives the map at
-    a layer in the place of the input's; several, or ``all``, are given beside the input's. ``keep`` hands on what
-    some channels of a layer have: ``{"layer4": [3, 17]}`` or ``"layer4:3+17"``. ``bias`` says what becomes of the
-    biases' share: they keep it, get none, or hand it on to all inputs alike. With ``strict`` an operation without a
-    rule is refused. ``residual`` is what nobody got, relative to the start.
+    ``auto``, which chooses for the architecture, as a function of yours may from the operations that ran. ``start``
+    is the relevance of the logits. ``layer`` gives the map at a layer in the place of the input's; several, or
+    ``all``, are given beside the input's. ``keep`` hands on what some channels of a layer have:
+    ``{"layer4": [3, 17]}`` or ``"layer4:3+17"``. ``bias`` says what becomes of the biases' share: they keep it, get
+    none, or hand it on to all inputs alike. With ``strict`` an operation without a rule is refused. ``residual`` is
+    what nobody got, relative to the start.
 
     Raises
     ------
@@ -68,28 +69,29 @@ def lrp(
     """
     run = model.once(x, ("lrp",), partial(_run, model, x, composite, bias, layer, _kept(keep)))
     if strict and run.propagation.unknown:
-        raise UnsupportedError(f"lrp with strict: {model.classifier.name} has {_unknown(run.propagation)}")
+        raise UnsupportedError(f"lrp with strict: {model.classifier.name} has {without_rule(run.propagation)}")
     output = run.recording.output
     score = model.score(output, target)
     back = run.explained(score, model.fixed(output, target), start)
     maps = {name: _shaped(model, name, r, x) for name, r in back.maps.items() if name}
     one = layer if isinstance(layer, str) and layer != "all" else None
     balance = back.balance
+    scale = _scale(balance, start)
     return Answer(
         back.maps[INPUT] if one is None else maps[one],
         score,
-        residual=(balance.unaccounted.abs() / _scale(balance)).to(x.dtype),
+        residual=(balance.unaccounted.abs() / scale).to(x.dtype),
         layer=one,
         layers={} if one is not None else _asked(maps, layer),
         balance=balance,
-        notes=_notes(model, run.propagation, balance, composite),
+        notes=_notes(model, run.propagation, composite, _swallowed(balance, scale, at_input=one is None)),
     )
 
 
 def _run(
     model: Session,
     x: Tensor,
-    composite: str | Composite,
+    composite: str | Composite | named.Chooser,
     bias: Bias,
     layer: str | tuple[str, ...] | None,
     kept: Mapping[str, Sequence[int]],
@@ -99,10 +101,8 @@ def _run(
         raise UnsupportedError(
             f"{model.classifier.name} holds a script, which cannot be seen into: explain the module it was made from"
         )
-    auto = composite == "auto"
-    # Whatever is chosen in the end, its first rule may give relevance to zeros.
-    first = Composite("auto", (("first", rules.flat()),))
-    chosen = first if auto else named.named(composite) if isinstance(composite, str) else composite
+    chosen, choose = _chosen(composite)
+    chosen.check([path for path, _ in model.module.named_modules()])
     propagation = Propagation(model.module, chosen, table(), pixels=model.pixels, bias=bias, count=len(x))
     asked = None if layer == "all" else tuple(dict.fromkeys([*_names(layer), *kept]))
 
@@ -115,9 +115,35 @@ def _run(
             stack.enter_context(passed_through(model.module, asked, through))
         stack.enter_context(propagation)
         recording = model.record(x)
-    if auto:
-        propagation.composite = named.auto(propagation.seen)
+    if choose:
+        propagation.composite = _fitting(choose(propagation.seen))
     return Run(model, propagation, replace(recording, output=raised(recording.output)))
+
+
+def _chosen(composite: str | Composite | named.Chooser) -> tuple[Composite, named.Chooser | None]:
+    """Return the composite of the forward pass, and what chooses the one of the pass back, if it is not the same."""
+    if isinstance(composite, Composite):
+        return composite, None
+    if isinstance(composite, str) and composite != "auto":
+        return named.named(composite), None
+    # Whatever is chosen in the end, its first rule may give relevance to zeros.
+    return Composite("auto", (("first", rules.flat()),)), named.auto if isinstance(composite, str) else composite
+
+
+def _fitting(composite: Composite) -> Composite:
+    """Refuse a composite that the forward pass would have had to know.
+
+    Raises
+    ------
+    OptionError
+        It chooses for operations that are not linear, or gives relevance to zeros beyond the first ones.
+    """
+    if composite.relevance_everywhere or any(isinstance(rule, str) for _, rule in composite.entries):
+        raise OptionError(
+            f"lrp: composite {composite.name!r} was chosen after the forward pass, which it needs to change: "
+            "give it as a Composite"
+        )
+    return composite
 
 
 def _names(layer: str | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -138,7 +164,7 @@ def _shaped(model: Session, name: str, r: Tensor, x: Tensor) -> Tensor:
         return r
 
 
-def _kept(keep: str | dict[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+def _kept(keep: str | dict[str, Any] | None) -> dict[str, tuple[int, ...]]:
     """Return the channels to keep, by layer.
 
     Raises
@@ -152,8 +178,8 @@ def _kept(keep: str | dict[str, Sequence[int]] | None) -> dict[str, tuple[int, .
         if not layer or not all(number.isdecimal() for number in numbers):
             raise OptionError(f"lrp: keep={keep!r}: give a layer and its channels, as in layer4:3+17")
         return {layer: tuple(map(int, numbers))}
-    kept = {name: tuple(channels) for name, channels in (keep or {}).items()}
-    if any(not isinstance(c, int) or c < 0 for channels in kept.values() for c in channels):
+    kept = {name: (c,) if isinstance(c, int) else tuple(c) for name, c in (keep or {}).items()}
+    if any(type(c) is not int or c < 0 for channels in kept.values() for c in channels or (-1,)):
         raise OptionError(f"lrp: keep={keep!r}: give channels as whole numbers from 0")
     return kept
 
@@ -175,27 +201,40 @@ def _keeping(
     return cut
 
 
-def _scale(balance: Balance) -> Tensor:
-    """Return what a balance is measured against: its start, or, where that is nothing, what was moved at most."""
+def _scale(balance: Balance, start: Start) -> Tensor:
+    """Return what a balance is measured against: its start, or, where that may cancel out, what was moved at most."""
     moved = torch.stack([balance.input, balance.bias, balance.constants, balance.stabiliser]).abs().amax(0)
-    scale = torch.where(balance.start == 0, moved, balance.start.abs())
+    size = balance.start.abs()
+    scale = torch.where(size == 0, moved, size) if start == "one-hot" else torch.maximum(size, moved)
     return torch.where(scale == 0, 1, scale)
 
 
-def _unknown(run: Propagation) -> str:
+def without_rule(run: Propagation) -> str:
+    """Return the operations that have no rule of their own, in words."""
     found = ", ".join(f"{name} ({count})" for name, count in sorted(run.unknown.items()))
     return f"operations without a rule of their own: {found}"
 
 
+def _swallowed(balance: Balance, scale: Tensor, *, at_input: bool) -> list[float]:
+    """Return which share of the start biases and constants hold; 0 of one that cancels out, and at other layers."""
+    shares = (balance.bias + balance.constants) / balance.start
+    return torch.where((balance.start.abs() == scale) & at_input, shares, 0).tolist()
+
+
 def _notes(
-    model: Session, run: Propagation, balance: Balance, composite: str | Composite
+    model: Session, run: Propagation, composite: str | Composite | named.Chooser, swallowed: Sequence[float]
 ) -> tuple[tuple[str, ...], ...]:
     """Return what a reader must know: what was chosen, what has no rule, and where most of the score went."""
     common = [f"auto chose {run.composite.name}"] if composite == "auto" else []
     if model.classifier.precision != "float32":
         common.append(IN_FLOAT32)
     if run.unknown:
-        common.append(f"{_unknown(run)}, which hand on their first-order expansion")
-    shares = (balance.bias + balance.constants) / _scale(balance)
-    swallowed = "biases and constants hold {:.0%} of what was handed back: the map shows what is left"
-    return tuple((*common, *([swallowed.format(share)] if abs(share) > _MOST else [])) for share in shares.tolist())
+        common.append(f"{without_rule(run)}, which hand on their first-order expansion")
+    return tuple((*common, *_of_biases(share)) for share in swallowed)
+
+
+def _of_biases(share: float) -> tuple[str, ...]:
+    if abs(share) <= _MOST:
+        return ()
+    said = "more than 99.9%" if 0.9995 < share < 1 else f"{share:.1%}"
+    return (f"biases and constants hold {said} of what was handed back: the map shows what is left",)

@@ -10,13 +10,27 @@ from torch import Tensor
 from whence.results import Balance
 
 
+def _pictures_first(amounts: Float[Tensor, "..."], count: int) -> Float[Tensor, "..."]:
+    """Return amounts with the axis of tokens behind that of pictures, where they lie the other way round."""
+    turned = amounts.ndim == 3 and amounts.shape[0] != count == amounts.shape[1]
+    return amounts.transpose(0, 1) if turned else amounts
+
+
 def per_picture(amounts: Float[Tensor, "..."], count: int) -> Float[Tensor, " b"]:
     """Return the sum over everything but the pictures, wherever these lie in a tensor."""
-    if amounts.ndim > 1 and amounts.shape[0] != count == amounts.shape[1]:
-        # Tokens before pictures.
-        amounts = amounts.transpose(0, 1)
+    rows = _pictures_first(amounts, count)
+    if rows.ndim > 1 and rows.shape[0] % count == 0:
+        # Without a copy, in whatever order the values lie in memory.
+        rows = rows.sum(tuple(range(1, rows.ndim)), dtype=torch.float64)
     # Windows of one picture lie one after the other.
-    return amounts.reshape(count, -1).sum(1, dtype=torch.float64)
+    return rows.reshape(count, -1).sum(1, dtype=torch.float64)
+
+
+def scaled(amounts: Float[Tensor, "..."], factor: Float[Tensor, " b"]) -> Float[Tensor, "..."]:
+    """Return each picture's amounts times its factor, wherever the pictures lie in a tensor."""
+    first = _pictures_first(amounts, len(factor))
+    times = (first.reshape(len(factor), -1) * factor.to(first)[:, None]).reshape(first.shape)
+    return times if first is amounts else times.transpose(0, 1)
 
 
 @dataclass

@@ -1,13 +1,13 @@
 """Composites: which rule works where. An ordered list of (where, rule) in which the first match wins."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, get_args
 
 from torch import nn
 
-from whence.errors import OptionError
+from whence.errors import OptionError, nearest
 from whence.methods.lrp import rules
 from whence.methods.lrp.linear import Node
 from whence.methods.lrp.rules import Rule
@@ -18,7 +18,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "batch-norm": ("merge", "affine", "pass"),
     "max-pool": ("winner", "shared", "average"),
     "product": ("signal", "uniform"),
-    "attention": ("cp", "attn"),
+    "attention": ("cp", "attn", "pass"),
+    "norm": ("constant", "pass"),
+    "sum": ("plain", "normalised"),
     "local-response-norm": ("identity", "taylor"),
 }
 
@@ -63,6 +65,26 @@ class Composite:
                 raise OptionError(
                     f"composite {self.name!r}: {where!r} takes one of {CHOICES[str(where)]}, not a rule"
                 )
+            if not isinstance(rule, Rule | str):
+                raise OptionError(
+                    f"composite {self.name!r}: {rule!r} at {where!r} is no rule: rules.epsilon() is one"
+                )
+            if not callable(where) and not isinstance(where, str | Depth):
+                raise OptionError(f"composite {self.name!r}: {where!r} is no place: give a kind, a layer, a Depth")
+
+    def check(self, layers: Sequence[str]) -> None:
+        """Refuse a pattern that none of a model's layers fits.
+
+        Raises
+        ------
+        OptionError
+            Naming the pattern and the nearest layers.
+        """
+        kinds = ("first", "last", *get_args(LinearKind), *CHOICES)
+        for where, _ in self.entries:
+            if isinstance(where, str) and where not in kinds and not any(fnmatchcase(name, where) for name in layers):
+                near = nearest(where, (*layers, *kinds))
+                raise OptionError(f"composite {self.name!r}: no layer and no operation is called {where!r}: {near}")
 
     def linear(self, node: Node) -> Rule:
         """Return the rule of a linear operation."""

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.lrp.rules import PLAIN, Group, Part, Rule
+from whence.methods.lrp.dealing import Dealt
+from whence.methods.lrp.rules import PLAIN, Rule, z_plus
 
 if TYPE_CHECKING:
     from whence.methods.lrp.probes import Probe
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """A linear map of its inputs for given weights, without bias; ``axis`` is the one of the output's features."""
+    """A linear map of its inputs for given weights; ``axis`` is the one of the output's features."""
 
     axis: int
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Return W x."""
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return W x + b."""
         raise NotImplementedError
 
     def transpose(self, r: Tensor, weight: Tensor, like: Tensor) -> Tensor:
@@ -51,9 +52,9 @@ class Matrix(Map):
 
     axis: int = -1
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Return W x."""
-        return F.linear(x, weight)
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return W x + b."""
+        return F.linear(x, weight, bias)
 
     def transpose(self, r: Tensor, weight: Tensor, like: Tensor) -> Tensor:
         """Return W^T r."""
@@ -68,9 +69,9 @@ class Convolution(Map):
     settings: tuple[Any, ...] = ()
     """Stride, padding, dilation, transposed or not, output padding, groups."""
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Return W x."""
-        y: Tensor = torch.ops.aten.convolution(x, weight, None, *self.settings)
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return W x + b."""
+        y: Tensor = torch.ops.aten.convolution(x, weight, bias, *self.settings)
         return y
 
     def transpose(self, r: Tensor, weight: Tensor, like: Tensor) -> Tensor:
@@ -105,6 +106,8 @@ class Node:
         where no module does.
     depth
         How many linear operations lie between the input and it, on the longest way: 0 for a first one.
+    positive
+        Whether its inputs are known not to be negative.
     """
 
     run: "Propagation"
@@ -120,6 +123,8 @@ class Node:
     takes_relevance: bool = False
     gives_relevance: bool = False
     last: bool = True
+    positive: bool = False
+    uses: int = 0
     scale: Tensor | None = None
     given: Tensor | None = None
     negated: Tensor | None = None
@@ -142,15 +147,19 @@ class Node:
         """Keep copies of what it has kept in memory that is about to be written to."""
         if self.x.untyped_storage().data_ptr() == storage:
             self.x = self.x.clone()
+            # From now on it may come after this operation, and nothing can be merged any more.
+            self.source = None
         if self.z.untyped_storage().data_ptr() == storage:
             self.z = self.z.clone()
 
+    def release(self) -> None:
+        """Let go of what a second pass back would need."""
+        self.x = self.z = self.x.new_empty(0)
+        self.source = None
+
     def weights(self) -> Tensor:
         """Return the weights, those of a batch norm behind it merged into them."""
-        weight = self.weight if self.scale is None else self.map.scaled(self.weight, self.scale)
-        if self.negated is None:
-            return weight
-        return self.map.scaled(weight, self.negated)
+        return self.weight if self.scale is None else self.map.scaled(self.weight, self.scale)
 
     def back(self, g: Tensor) -> Tensor:
         """Return what the input gets of what comes back to the output, by the rule that the composite has for it."""
@@ -159,134 +168,34 @@ class Node:
         if not relevance and rule.plain and self.run.bias == "absorb":
             return self._gradient(g)
         r = self.given if self.given is not None else g if self.takes_relevance else g * self.z
-        for probe in self.probes:
+        # Those on the very output leave it to this operation to tell them what was given.
+        for probe in reversed(self.probes if self.given is None else [*self.probes, *self.pending]):
             r = probe.see(r)
-        dealt = Dealt(self, rule, r)
+        dealt = Dealt(self, rule, r) if self.negated is None else Dealt(self._negated(self.negated), _chosen(rule), r)
         return dealt.relevance() if self.gives_relevance else dealt.gradient()
+
+    def _negated(self, signs: Float[Tensor, " k"]) -> "Node":
+        """Return the operation with the features of sign -1 negated."""
+        scale = signs if self.scale is None else self.scale * signs
+        bias = None if self.bias is None else self.bias * signs
+        return replace(self, scale=scale, bias=bias, z=self.z * self.map.along(signs, self.z.ndim))
 
     def _gradient(self, g: Tensor) -> Tensor:
         """Return what LRP-0 gives back where R / value is carried: the gradient itself."""
         if self.bias is not None:
             self.run.ledger.to_bias(self.map.features(g) * self.bias)
-        return self.map.transpose(g, self.weights(), self.x)
+        return self.transposed(g)
+
+    def transposed(self, r: Tensor) -> Tensor:
+        """Return W^T r, for which a merged scale may as well be taken into r, where that is less work."""
+        if self.scale is None or r.numel() > self.weight.numel():
+            return self.map.transpose(r, self.weights(), self.x)
+        return self.map.transpose(r * self.map.along(self.scale, r.ndim), self.weight, self.x)
 
 
-class Dealt:
-    """One operation's relevance R [B, K, ...] as its rule deals it out.
-
-    ``returned`` holds for each kind of inputs the factor that multiplies them: their relevance is the product.
-    """
-
-    def __init__(self, node: Node, rule: Rule, r: Tensor) -> None:
-        self.node, self.stabilised = node, rule.stabiliser
-        self.signed = bool(node.x.min() < 0)
-        self.returned: dict[str, Tensor] = {}
-        self._weights = node.weights()
-        self._made: dict[Callable[[Tensor], Tensor], Tensor] = {}
-        self._bias = None if node.run.bias == "ignore" else node.bias
-        ignored = None if self._bias is node.bias else node.bias
-        self._z = node.z if ignored is None else node.z - node.map.along(ignored, node.z.ndim)
-        handed_on = torch.zeros_like(r)
-        lost: Tensor | None = None
-        before: Tensor | None = None
-        for group in rule.groups:
-            served = r if group.serves is None else r * (self._z > 0 if group.serves == "positive" else self._z < 0)
-            if group.serves and not served.any():
-                continue
-            served = served if group.share == 1 else group.share * served
-            z = self._sum(group, before)
-            before = z
-            if rule.fallback:
-                nothing = z.abs() <= 10 * torch.finfo(z.dtype).eps * self._z.abs()
-                missed = served * nothing
-                lost = missed if lost is None else lost + missed
-                served = served - missed
-            handed_on += self._deal(group, served, z)
-        if lost is not None and lost.any():
-            handed_on += self._deal(PLAIN, lost, self._z)
-        node.run.ledger.to_stabiliser(r - handed_on)
-
-    def _made_of(self, part: Part) -> Tensor:
-        """Return a part's weights; each function of the weights is made once."""
-        if part.weight is None:
-            return self._weights
-        if part.weight not in self._made:
-            self._made[part.weight] = part.weight(self._weights)
-        return self._made[part.weight]
-
-    def _parts(self, group: Group) -> list[Part]:
-        """Return the parts that have inputs: where none is negative, the positive ones are all."""
-        if self.signed:
-            return list(group.parts)
-        kept = [part for part in group.parts if part.inputs != "negative"]
-        return [replace(part, inputs="all") if part.inputs == "positive" else part for part in kept]
-
-    def _inputs(self, kind: str) -> Tensor:
-        x = self.node.x
-        if kind == "all":
-            return x
-        if kind == "positive":
-            return x.clamp(min=0)
-        if kind == "negative":
-            return x.clamp(max=0)
-        if kind == "ones":
-            return torch.ones_like(x[:1])
-        low, high = self.node.run.bounds(x)
-        return low if kind == "low" else high
-
-    def _bias_of(self, part: Part) -> Tensor | None:
-        if self._bias is None or part.bias is None:
-            return None
-        return self._bias if part.bias == "as it is" else part.bias(self._bias)
-
-    def _sum(self, group: Group, before: Tensor | None) -> Tensor:
-        """Return z of a group: the sum of its contributions to each output."""
-        if group.rest and before is not None:
-            return self._z - before
-        if group == PLAIN:
-            return self._z
-        terms = []
-        for part in self._parts(group):
-            terms.append(self.node.map.forward(self._inputs(part.inputs), self._made_of(part)))
-            bias = self._bias_of(part)
-            if bias is not None:
-                terms.append(self.node.map.along(bias, self._z.ndim))
-        return sum(terms[1:], start=terms[0])
-
-    def _deal(self, group: Group, r: Tensor, z: Tensor) -> Tensor:
-        """Hand r on in proportion to a group's contributions, and return how much of it went."""
-        map_, ledger = self.node.map, self.node.run.ledger
-        s = self.stabilised.divide(r, z)
-        for part in self._parts(group):
-            self._return(part.inputs, map_.transpose(s, self._made_of(part), self.node.x))
-            bias = self._bias_of(part)
-            if bias is not None and self.node.run.bias == "distribute":
-                self._spread(s * map_.along(bias, s.ndim))
-            elif bias is not None:
-                ledger.to_bias(map_.features(s) * bias)
-        return s * z
-
-    def _spread(self, r: Tensor) -> None:
-        """Deal out what a bias got, to all inputs of an output alike."""
-        ones = torch.ones_like(self._weights)
-        count = self.node.map.forward(self._inputs("ones"), ones)
-        self._return("ones", self.node.map.transpose(r / count, ones, self.node.x))
-
-    def _return(self, kind: str, factor: Tensor) -> None:
-        self.returned[kind] = self.returned[kind] + factor if kind in self.returned else factor
-
-    def gradient(self) -> Tensor:
-        """Return R / x for each input, without a division; an input of 0 has none."""
-        total = self.returned.get("all", torch.zeros((), dtype=self.node.x.dtype, device=self.node.x.device))
-        for kind, has in (("positive", self.node.x > 0), ("negative", self.node.x < 0)) if self.signed else ():
-            if kind in self.returned:
-                total = total + self.returned[kind] * has
-        return total.expand_as(self.node.x)
-
-    def relevance(self) -> Tensor:
-        """Return R for each input."""
-        parts = [self._inputs(kind) * factor for kind, factor in self.returned.items()]
-        return sum(parts, start=torch.zeros_like(self.node.x))
+def _chosen(rule: Rule) -> Rule:
+    """Return the rule, or z+ in the place of those by which a negated neuron deals as it does itself."""
+    return z_plus() if rule.groups == (PLAIN,) else rule
 
 
 class _Carried(torch.autograd.Function):
@@ -295,15 +204,26 @@ class _Carried(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, node: Node, compute: Callable[[], Tensor]) -> Tensor:  # noqa: ANN401
         y = compute()
+        # A view must not be written to, as ``+=`` does; matrices with a bias return one.
+        y = y.clone() if y._is_view() else y
         node.z, ctx.node = y.detach(), node
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        return ctx.node.back(g), None, None
+        node = ctx.node
+        back = node.back(g)
+        if not node.run.again:
+            node.release()
+        return back, None, None
 
 
 def carried(x: Tensor, node: Node, compute: Callable[[], Tensor]) -> Tensor:
     """Return what a linear operation of ``x`` computes, with its rule in the place of its derivative."""
     y: Tensor = _Carried.apply(x, node, compute)
     return y
+
+
+def stands_for(node: torch.autograd.graph.Node) -> bool:
+    """Return whether a node of autograd's graph is that of a linear operation."""
+    return node.name() == f"{_Carried.__name__}Backward"

@@ -10,6 +10,7 @@ from torch import Tensor
 from whence.methods.lrp.tags import maker, put, tag_of
 
 if TYPE_CHECKING:
+    from whence.methods.lrp.linear import Node
     from whence.methods.lrp.propagation import Propagation
 
 
@@ -24,24 +25,35 @@ class Probe:
     def see(self, r: Tensor) -> Tensor:
         """Read a layer's relevance, and return what of it goes on."""
         kept = r if self.keep is None else self.keep(r)
+        if kept is not r:
+            self.run.ledger.to_other("not kept", r - kept)
         self.run.ledger.layers[self.name] = kept
         return kept
 
 
 class _Watched(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, probe: Probe, relevance: bool) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, x: Tensor, probe: Probe, relevance: bool, node: "Node | None") -> Tensor:  # noqa: ANN401
         y = x.clone()
-        ctx.probe, ctx.relevance = probe, relevance
+        ctx.probe, ctx.relevance, ctx.node = probe, relevance, node
         ctx.value = None if relevance else y.clone()
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+        if ctx.node is not None and ctx.node.given is not None:
+            # What comes is not what was given; the operation itself tells the probe.
+            return g, None, None, None
         if ctx.relevance:
-            return ctx.probe.see(g), None, None
+            return ctx.probe.see(g), None, None, None
         ctx.probe.see(g * ctx.value)
-        return g if ctx.probe.keep is None else ctx.probe.keep(g), None, None
+        return g if ctx.probe.keep is None else ctx.probe.keep(g), None, None, None
+
+
+def probed(x: Tensor, probe: Probe) -> Tensor:
+    """Return a tensor that carries R / value, with a probe on it."""
+    y: Tensor = _Watched.apply(x, probe, False, None)
+    return y
 
 
 def watch(x: Tensor, probe: Probe) -> Tensor:
@@ -51,8 +63,9 @@ def watch(x: Tensor, probe: Probe) -> Tensor:
         return x
     with torch._C.DisableTorchFunction():
         node = maker(x)
-        y: Tensor = _Watched.apply(x, probe, tag.relevance)
+        y: Tensor = _Watched.apply(x, probe, tag.relevance, node)
+        made = None if node is None else (node, y._version)
     if node is not None:
         # A batch norm behind it is merged into it, past this probe: the merged operation tells it.
         node.pending.append(probe)
-    return put(y, replace(tag, made=None if node is None else (node, y._version)))
+    return put(y, replace(tag, made=made))

@@ -13,17 +13,28 @@ from dataclasses import replace
 from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
 
+from whence.errors import UnsupportedError
 from whence.methods.lrp.balance import Ledger
 from whence.methods.lrp.carried import Call, Operation, converted
 from whence.methods.lrp.composites import Composite
-from whence.methods.lrp.linear import Map, Node, carried
+from whence.methods.lrp.linear import Map, Node, carried, stands_for
+from whence.methods.lrp.probes import Probe, probed
 from whence.methods.lrp.rules import Rule
-from whence.methods.lrp.structure import ASKS, ELEMENTWISE, MOVES, RECTIFIERS, STRUCTURAL, may_write
+from whence.methods.lrp.structure import (
+    ASKS,
+    ELEMENTWISE,
+    KEEPS_SIGN,
+    MOVES,
+    POSITIVE,
+    RECTIFIERS,
+    STRUCTURAL,
+    may_write,
+)
 from whence.methods.lrp.tags import Tag, is_tracked, maker, put, tag_of, tensors
 from whence.models.attention import unguarded
 from whence.models.operations import Function, Intercepted
@@ -35,8 +46,27 @@ if TYPE_CHECKING:
 Bias = Literal["absorb", "ignore", "distribute"]
 
 
+def _before_all(t: Tensor) -> bool:
+    """Return whether a way leads back from a tensor to a leaf with a tag, the input, past no linear operation."""
+    stack, seen = [t.grad_fn], set()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen or stands_for(node):
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and tag_of(leaf) is not None:
+            return True
+        stack += [following for following, _ in node.next_functions]
+    return False
+
+
 class Propagation(Intercepted):
-    """The mode in whose block the model runs, and what is known of that run."""
+    """The mode in whose block the model runs, and what is known of that run.
+
+    With ``attention`` there is a probe on each attention map that has relevance, named ``attention 0`` and so on in
+    the order of the calls; ``maps`` is how many there are.
+    """
 
     def __init__(
         self,
@@ -47,6 +77,7 @@ class Propagation(Intercepted):
         pixels: PixelRange | None,
         bias: Bias,
         count: int,
+        attention: bool = False,
     ) -> None:
         super().__init__({})
         self.composite = composite
@@ -54,15 +85,26 @@ class Propagation(Intercepted):
         self.bias = bias
         self.count = count
         self.ledger = Ledger(count)
+        self.again = True
         self.depth = 0
+        # Inside an attention whose tokens come before its batch: how large that is.
+        self.batch: int | None = None
+        self.maps = 0
+        self._watches_attention = attention
         self.seen: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.everywhere = composite.relevance_everywhere or bias == "distribute"
+        # Where R / value is carried, and no denominator is made of all outputs together.
+        by_rms = any(isinstance(rule, Rule) and rule.stabiliser.how == "rms" for _, rule in composite.entries)
+        self._may_rectify = not self.everywhere and not by_rms
         self._before_first = composite.relevance_before_first
         self._pixels = pixels
         self._root: Tensor | None = None
         self._saved: dict[int, WeakSet[Node]] = {}
-        self._rules: dict[Node, Rule] = {}
+        # Memory that was written to by anything but a rectifier: views of it may have become negative.
+        self._written: set[int] = set()
+        # Weakly, for a node knows its run: a circle through autograd's graph is never collected.
+        self._rules: WeakKeyDictionary[Node, Rule] = WeakKeyDictionary()
         self._owners: dict[int, tuple[str, nn.Module]] = {}
         for path, layer in module.named_modules():
             for parameter in layer._parameters.values():
@@ -74,8 +116,9 @@ class Propagation(Intercepted):
             self._rules[node] = self.composite.linear(node)
         return self._rules[node]
 
-    def begin(self) -> Ledger:
-        """Return an empty ledger, for a pass back."""
+    def begin(self, *, again: bool) -> Ledger:
+        """Return an empty ledger, for a pass back after which there may come another one."""
+        self.again = again
         self.ledger = Ledger(self.count)
         return self.ledger
 
@@ -107,11 +150,14 @@ class Propagation(Intercepted):
             # What is made of weights alone is a constant, though weights may require gradients.
             with torch.no_grad():
                 return func(*args, **kwargs)
+        for node in map(maker, tracked):
+            if node is not None:
+                node.uses += 1
         if may_write(func, args, kwargs):
-            self._free(args[0] if args else kwargs.get("input"))
+            self._free(args[0] if args else kwargs.get("input"), getattr(func, "__name__", ""))
         handler = self.handlers.get(func)
-        if handler is None and isinstance(func, FunctionType):
-            # Written in Python out of operations that are seen one by one.
+        if handler is None and isinstance(func, FunctionType) and func is not Tensor.unflatten:
+            # Written in Python out of operations that are seen one by one, but for one that calls itself.
             with self:
                 return unguarded(func)(*args, **kwargs)
         if handler is not None and handler.expands:
@@ -119,8 +165,24 @@ class Propagation(Intercepted):
         tags = [tag for tag in map(tag_of, tracked) if tag is not None]
         out = self._run(handler, func, args, kwargs, tracked, any(tag.relevance for tag in tags))
         written = args[:1] if out is None else ()
-        self._settle((out, written), tags, relevance=self.everywhere or all(tag.relevance for tag in tags))
+        alone = len(tracked) == len(list(tensors((args, kwargs))))
+        self._settle((out, written), self._merged(func, tags, alone and all(map(self._positive, tracked))), tags)
         return out
+
+    def _positive(self, t: Tensor) -> bool:
+        """Return whether a tensor is known to hold nothing negative, nor to have been written to since."""
+        return self.tag(t).positive and t.untyped_storage().data_ptr() not in self._written
+
+    def _merged(self, func: Function, tags: list[Tag], positive: bool) -> Tag:
+        """Return what is known of what a function makes of tensors, which may all be ``positive``."""
+        name = getattr(func, "__name__", "").rstrip("_")
+        return Tag(
+            max(tag.depth for tag in tags),
+            self.everywhere or all(tag.relevance for tag in tags),
+            frozenset().union(*(tag.after for tag in tags)),
+            all(tag.gate for tag in tags),
+            name in POSITIVE or (positive and name in KEEPS_SIGN),
+        )
 
     def _run(
         self,
@@ -161,30 +223,50 @@ class Propagation(Intercepted):
                 self._root = t.detach()
                 put(t, Tag(relevance=self.root_carries_relevance))
             return
-        self.unknown[t.grad_fn.name().removesuffix("Backward") if t.grad_fn is not None else "unseen"] += 1
-        put(t, Tag(depth=self.depth, relevance=self.everywhere))
+        name = t.grad_fn.name().removesuffix("Backward") if t.grad_fn is not None else "unseen"
+        before = _before_all(t)
+        relevance = self.everywhere or (self._before_first and before)
+        # Torch puts an identity around modules with backward hooks.
+        if name != "BackwardHookFunction":
+            if relevance:
+                raise UnsupportedError(
+                    f"lrp: nobody sees into {name}, which can hand on R / value alone, and not relevance itself: "
+                    "take a composite without flat, w-square and box rules there, and bias=absorb or ignore"
+                )
+            self.unknown[name] += 1
+        put(t, Tag(0 if before else self.depth + 1, relevance))
 
-    def _settle(self, out: Any, tags: list[Tag], *, relevance: bool) -> None:  # noqa: ANN401
+    def _settle(self, out: Any, merged: Tag, tags: list[Tag]) -> None:  # noqa: ANN401
         """Tag what an operation returned, where it has not done so itself."""
-        depth = max(tag.depth for tag in tags)
-        after = frozenset().union(*(tag.after for tag in tags))
-        gate = all(tag.gate for tag in tags)
         for t in tensors(out):
             if not t.requires_grad:
                 continue
             own = tag_of(t)
             fresh = own is not None and not any(own is tag for tag in tags)
             if own is None or not fresh:
-                put(t, Tag(depth, relevance, after, gate))
+                put(t, merged)
             elif own.made is None:
-                put(t, Tag(depth, relevance, after, own.gate))
+                put(t, replace(merged, gate=own.gate))
 
-    def _free(self, written: Any) -> None:  # noqa: ANN401
-        """Let operations that have kept a tensor's memory copy it before it is written to."""
-        if isinstance(written, Tensor):
-            storage = written.untyped_storage().data_ptr()
-            for node in self._saved.pop(storage, ()):
+    def _free(self, written: Any, name: str) -> None:  # noqa: ANN401
+        """Let operations that have kept a tensor's memory copy it before it is written to.
+
+        An output that nothing but a rectifier sees is as good rectified: where it was negative nothing comes back.
+        """
+        if not isinstance(written, Tensor):
+            return
+        made = maker(written)
+        rectified = made if name == "relu_" and made is not None and made.uses == 1 and self._may_rectify else None
+        storage = written.untyped_storage().data_ptr()
+        if name.rstrip("_") not in POSITIVE:
+            self._written.add(storage)
+        elif written._base is None:
+            self._written.discard(storage)
+        for node in self._saved.pop(storage, ()):
+            if node is not rectified:
                 node.own_memory(storage)
+        if rectified is not None:
+            self._saved[storage] = WeakSet([rectified])
 
     # What handlers use.
 
@@ -205,7 +287,14 @@ class Propagation(Intercepted):
     @property
     def shares_attention(self) -> bool:
         """Whether attention maps are signals with relevance of their own."""
-        return self.composite.choice("attention") == "attn"
+        return self.composite.choice("attention") != "cp"
+
+    def attended(self, a: Tensor) -> Tensor:
+        """Return an attention map that carries R / value, with a probe on it where maps are watched."""
+        if not self._watches_attention:
+            return a
+        self.maps += 1
+        return probed(a, Probe(self, f"attention {self.maps - 1}"))
 
     def owner(self, *parameters: Tensor | None) -> tuple[str, nn.Module | None]:
         """Return the path of the module that holds one of the parameters, and the module."""
@@ -230,6 +319,7 @@ class Propagation(Intercepted):
         name, module = self.owner(weight, bias)
         node = Node(self, kind, name, module, map_, x.detach(), x.detach(), weight.detach(), bias, tag.depth)
         node.gives_relevance, node.takes_relevance = tag.relevance, self.everywhere
+        node.positive = self._positive(x)
         node.source, node.source_version = x, x._version
         self.seen["depthwise"] += weight.ndim > 2 and weight.shape[1] == 1
         self.depth = max(self.depth, tag.depth)
@@ -239,9 +329,7 @@ class Propagation(Intercepted):
         """Run a scale and a shift of each feature as one with the linear operation right before it."""
         assert node.source is not None
         bias = shift if node.bias is None else node.bias * scale + shift
-        merged = replace(node, scale=scale, bias=bias, probes=list(node.pending), pending=[])
-        for others in self._saved.values():
-            others.discard(node)
+        merged = replace(node, scale=scale, bias=bias, probes=list(node.pending), pending=[], uses=0)
         return self._carried(merged, compute)
 
     def _carried(self, node: Node, compute: Callable[[], Tensor]) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Inputs = Literal["all", "positive", "negative", "ones", "low", "high"]
-"""Whose contributions: of all inputs, those of one sign, ones in their place, or the bounds of the input."""
+Inputs = Literal["all", "positive", "negative", "ones", "above low", "below high"]
+"""Whose contributions: of all inputs, those of one sign, ones in their place, or how far they are from a bound."""
 
 PROPORTIONAL = ("all", "positive", "negative")
 
@@ -32,13 +32,16 @@ class Stabiliser:
 
     def __call__(self, z: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         """Return the denominator."""
-        if self.how == "clip":
-            return torch.copysign(z.abs().clamp(min=self.epsilon), z)
+        return z + self.added(z)
+
+    def added(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Return what is added to z."""
         epsilon = torch.as_tensor(self.epsilon, dtype=z.dtype, device=z.device)
+        if self.how == "clip":
+            epsilon = (epsilon - z.abs()).clamp(min=0)
         if self.how == "rms":
             epsilon = epsilon * z.square().mean(tuple(range(1, z.ndim)), keepdim=True).sqrt()
-        # -0.0 is a zero, too.
-        return z + torch.where(z < 0, -epsilon, epsilon)
+        return torch.copysign(epsilon, z)
 
     def divide(self, r: Float[Tensor, "..."], z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return r / s(z); where the denominator is zero all the same, nothing."""
@@ -70,13 +73,14 @@ class Part:
 class Group:
     """Contributions that share out ``share`` of the relevance.
 
-    ``serves`` restricts it to outputs of one sign. With ``rest`` its contributions sum to what the group before it
-    leaves of the output, so that the sum need not be computed.
+    ``serves`` restricts it to outputs of one sign, ``sign`` says of which sign all contributions are. With ``rest``
+    they sum to what the group before leaves of the output, so that the sum need not be computed.
     """
 
     parts: tuple[Part, ...]
     share: int | float = 1.0
     serves: Literal["positive", "negative"] | None = None
+    sign: Literal[1, -1] | None = None
     rest: bool = False
 
 
@@ -161,8 +165,8 @@ def alpha_beta(
     """
     if alpha < 0 or beta < 0 or abs(alpha - beta - 1) > 1e-9:
         raise ValueError(f"alpha={alpha}, beta={beta}: give two numbers that are not negative, with alpha - beta = 1")
-    positive = Group((Part("positive", plus, plus), Part("negative", minus)), alpha)
-    negative = Group((Part("positive", minus, minus), Part("negative", plus)), -beta, rest=True)
+    positive = Group((Part("positive", plus, plus), Part("negative", minus)), alpha, sign=1)
+    negative = Group((Part("positive", minus, minus), Part("negative", plus)), -beta, sign=-1, rest=True)
     groups = (positive, negative) if beta else (positive,)
     return Rule(f"alpha{alpha:g}-beta{beta:g}", groups, Stabiliser(epsilon), fallback)
 
@@ -174,23 +178,19 @@ def z_plus(epsilon: int | float = 1e-6, fallback: bool = False) -> Rule:
 
 def w_square(epsilon: int | float = 1e-6) -> Rule:
     """w squared: R_j = sum_k w_jk^2 / sum_j w_jk^2 R_k, for inputs without bounds. Montavon et al. 2017, eq. 12."""
-    return Rule("w-square", (Group((Part("ones", torch.square),)),), Stabiliser(epsilon))
+    return Rule("w-square", (Group((Part("ones", torch.square),), sign=1),), Stabiliser(epsilon))
 
 
 def flat(epsilon: int | float = 1e-6) -> Rule:
     """Flat: every input of an output gets the same; what lies in the padding counts for nothing. Lapuschkin 2017."""
-    return Rule("flat", (Group((Part("ones", torch.ones_like),)),), Stabiliser(epsilon))
+    return Rule("flat", (Group((Part("ones", torch.ones_like),), sign=1),), Stabiliser(epsilon))
 
 
 def box(epsilon: int | float = 1e-6) -> Rule:
     """zB: a_j w_jk - l_j w+_jk - h_j w-_jk, for inputs between l and h. Montavon et al. 2017, equation 14.
 
-    The bounds are those of the model's input for black and white, per channel.
+    As (a_j - l_j) w+_jk + (a_j - h_j) w-_jk, which is 0 for inputs at their bounds, and no rounding. The bounds are
+    those of the model's input for black and white, per channel; without these, the extremes of each channel.
     """
-
-    def less(part: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        return lambda w: -part(w)
-
-    return Rule(
-        "box", (Group((Part("all"), Part("low", less(plus)), Part("high", less(minus)))),), Stabiliser(epsilon)
-    )
+    parts = (Part("above low", plus), Part("below high", minus))
+    return Rule("box", (Group(parts),), Stabiliser(epsilon))

@@ -31,9 +31,11 @@ _CHOOSE = """
 _RECTIFIERS = "relu leaky_relu prelu rrelu _prelu_kernel"
 # These return nothing that relevance could come back from.
 _ASKS = """
-    size dim ndimension numel nelement stride storage_offset is_contiguous is_floating_point is_complex is_nested
-    element_size data_ptr get_device item tolist __len __bool __repr __hash __format argmax argmin sign eq ne lt le
-    gt ge __eq __ne __lt __le __gt __ge isnan isinf isfinite allclose equal register_hook retain_grad untyped_storage
+    size dim ndimension numel nelement stride storage_offset is_contiguous is_floating_point is_complex
+    is_nested element_size data_ptr get_device item tolist __len __bool __repr __hash __format argmax argmin
+    sign eq ne lt le gt ge new_zeros new_ones new_empty new_full new_tensor zeros_like ones_like empty_like
+    full_like __eq __ne __lt __le __gt __ge isnan isinf isfinite allclose equal register_hook retain_grad
+    untyped_storage
 """
 
 RECTIFIERS = frozenset(_RECTIFIERS.split())
@@ -44,6 +46,13 @@ _SCALES = "add sub subtract rsub __rsub __radd mul multiply __mul __rmul div div
 ELEMENTWISE = RECTIFIERS | frozenset(_SCALES.split())
 # These move values about, or choose among them: relevance itself goes back the same way.
 MOVES = frozenset((_MOVES + _CHOOSE).split())
+# Nothing that these return is negative; or nothing, where nothing was that they were given.
+POSITIVE = frozenset(["relu", "relu6", "sigmoid", "hardsigmoid", "softmax", "square"])
+_KEEPS_SIGN = """
+    max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d flatten view reshape permute transpose
+    contiguous clone dropout mean chunk split cat __getitem
+"""
+KEEPS_SIGN = frozenset(_KEEPS_SIGN.split())
 
 
 def may_write(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

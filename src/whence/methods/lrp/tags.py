@@ -24,6 +24,8 @@ class Tag:
         Whether what comes back to it is relevance R itself, and not R divided by its value.
     after
         The linear operations right above it, with nothing linear between.
+    positive
+        Whether it is known to hold nothing negative.
     gate
         Whether it only weighs other signals: a sigmoid, a norm, a softmax.
     made
@@ -34,6 +36,7 @@ class Tag:
     relevance: bool = False
     after: frozenset["Node"] = frozenset()
     gate: bool = False
+    positive: bool = False
     made: "tuple[Node, int] | None" = None
 
 

@@ -1,4 +1,4 @@
-"""Softmax and attention: attention maps as constants (CP-LRP), or as signals (AttnLRP)."""
+"""Softmax and attention: attention maps as constants (CP-LRP), or as signals (AttnLRP, or as activations)."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from whence.methods.lrp.carried import Call, Operation
+from whence.methods.lrp.carried import Call, Operation, ratio
 from whence.methods.lrp.operations import handles, primitives
 from whence.methods.lrp.operations.products import halved
 from whence.methods.lrp.propagation import Propagation
 from whence.methods.lrp.tags import is_tracked
-from whence.models.attention import attention_map, unguarded
+from whence.models.attention import attention_map, makes_map, unguarded
 
 
 class _Expanded(torch.autograd.Function):
@@ -41,13 +41,21 @@ def expanded(run: Propagation, what: str, call: Call, x: Tensor) -> Tensor:
 
 @handles(*primitives("softmax"), torch.special.softmax)
 def softmax(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
-    """Give no relevance to the scores of an attention map, or by the first-order expansion."""
+    """Give no relevance to the scores of an attention map, or by the first-order expansion, or all of it."""
     call = Call(function, args, kwargs)
     x: Tensor = args[0] if args else kwargs["input"]
     # Over classes it is the model's own last step, and no attention.
     if x.ndim > 2 and not run.shares_attention:
         return call.detached(x)
-    return run.gate(expanded(run, "softmax", call, x))
+    out = _mapped(run, call, x) if x.ndim > 2 else expanded(run, "softmax", call, x)
+    return run.gate(run.attended(out) if makes_map(x, *args[1:], **kwargs) else out)
+
+
+def _mapped(run: Propagation, call: Call, scores: Tensor) -> Tensor:
+    """Run what makes an attention map of scores."""
+    if run.composite.choice("attention") == "pass":
+        return call.scaled(scores, ratio)
+    return expanded(run, "softmax", call, scores)
 
 
 @handles(*primitives("log_softmax", "special_log_softmax"))
@@ -88,14 +96,20 @@ def fused_attention(
             scores = halved(query) @ halved(key).transpose(-2, -1) * width
             # The scores once more as queries of a unit matrix: masks are read in one place alone.
             unit = torch.eye(scores.shape[-1], dtype=scores.dtype, device=scores.device)
+            unit = unit.expand(*scores.shape[:-2], -1, -1)
             call = Call(lambda s: attention_map(s, unit, mask, is_causal, 1.0), (scores,), {})
-            return halved(expanded(run, "softmax", call, scores)) @ halved(value)
+            return halved(run.attended(_mapped(run, call, scores))) @ halved(value)
 
     return run.by_form(Call(function, (query, key, value), named), tracked, act)
 
 
 @handles(F.multi_head_attention_forward, expands=True)
 def multi_head_attention(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-    """Run what ``nn.MultiheadAttention`` is made of, operation by operation."""
-    with run:
-        return unguarded(function)(*args, **kwargs)
+    """Run what ``nn.MultiheadAttention`` is made of, operation by operation; tokens come before pictures there."""
+    query: Tensor = args[0] if args else kwargs["query"]
+    run.batch = query.shape[1] if query.ndim == 3 else None
+    try:
+        with run:
+            return unguarded(function)(*args, **kwargs)
+    finally:
+        run.batch = None

@@ -85,7 +85,14 @@ def linear(
     """Deal out by the composite's rule."""
     if not is_tracked(input):
         return function(input, weight, bias)
-    return run.carry("linear", input, weight, bias, Matrix(), lambda: function(input, weight, bias))
+    if run.batch is None:
+        return run.carry("linear", input, weight, bias, Matrix(), lambda: function(input, weight, bias))
+    # What is entered for a picture is told by the first axis.
+    with run:
+        turned = input.reshape(-1, run.batch, input.shape[-1]).transpose(0, 1)
+    out = run.carry("linear", turned, weight, bias, Matrix(), lambda: function(turned, weight, bias))
+    with run:
+        return out.transpose(0, 1).reshape(*input.shape[:-1], -1)
 
 
 @handles(*primitives("batch_norm"), carries=True)

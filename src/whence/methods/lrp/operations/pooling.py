@@ -92,12 +92,14 @@ def max_pool(
     if choice == "average" and dilation not in (1, (1, 1), [1, 1]):
         raise UnsupportedError("lrp: max-pooling with dilation is no average pooling: choose 'winner'")
 
+    if choice == "shared":
+        # Those that equal the maximum share R as they share R / value.
+        window = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+        out: Tensor = _Shared.apply(input, call.detached(input), window)
+        return out
+
     def act(input: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401
         y = function(input.detach(), *rest)
-        if choice == "shared":
-            window = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
-            out: Tensor = _Shared.apply(input, y, window)
-            return out
         leaf = input.detach().clone().requires_grad_()
         mean = F.avg_pool2d(leaf, kernel_size, stride, padding, ceil_mode, count_include_pad=False)
         averaged: Tensor = _Averaged.apply(input, run, leaf, mean, y)

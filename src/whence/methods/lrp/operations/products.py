@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whence.methods.lrp.balance import per_picture, scaled
 from whence.methods.lrp.carried import Call, Operation
 from whence.methods.lrp.linear import Matrix
 from whence.methods.lrp.operations import handles, primitives
 from whence.methods.lrp.propagation import Propagation
-from whence.methods.lrp.tags import is_tracked
+from whence.methods.lrp.tags import is_tracked, tensors
 
 
 class _Halved(torch.autograd.Function):
@@ -53,6 +54,26 @@ class _Shifted(torch.autograd.Function):
         return back.sum_to_size(ctx.shape), None, None, None, None
 
 
+class _Normalised(torch.autograd.Function):
+    """The two summands of a sum, whose shares of a picture's relevance are made to have one sign.
+
+    With S_a and S_b the sums of what they got, a's share is scaled by |S_a| / (|S_a| + |S_b|) * (S_a + S_b) / S_a.
+    Chefer et al. 2021, the normalisation of sums.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, run: Propagation) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        ctx.run, ctx.values = run, (a.detach().clone(), b.detach().clone())
+        return a.clone(), b.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        sums = [per_picture(g * value, ctx.run.count) for g, value in zip(gs, ctx.values, strict=True)]
+        size = sums[0].abs() + sums[1].abs()
+        ratio = torch.where(size == 0, 0, (sums[0] + sums[1]) / size)
+        return *(scaled(g, ratio * s.sign()) for g, s in zip(gs, sums, strict=True)), None
+
+
 @handles(*primitives("add", "add_", "__add__", "__iadd__", "__radd__"))
 def plus(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
     """Let each summand have its share."""
@@ -76,9 +97,26 @@ def _sum(run: Propagation, call: Call, *signs: int | float) -> Tensor:
     named = (call.kwargs.get(name) for name in ("input", "other"))
     a, b = (*call.args, *(value for value in named if value is not None))[:2]
     if is_tracked(a) and is_tracked(b):
-        return call.with_({})
+        if run.composite.choice("sum") == "plain" or a is b:
+            return call.with_({})
+        parts = _Normalised.apply(a, b, run)
+        return call.written(call.with_({id(a): parts[0], id(b): parts[1]}))
     (x, sign), (constant, other) = ((a, signs[0]), (b, signs[1]))[:: 1 if is_tracked(a) else -1]
     return call.written(_Shifted.apply(x, run, sign, other * constant, lambda: call.detached(x)))
+
+
+@handles(*primitives("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"))
+def joined(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    """Let constants among the parts, such as class tokens, keep their share."""
+    call = Call(function, args, kwargs)
+    out = call.with_({})
+    parts = list(tensors((args, kwargs)))
+    if all(map(is_tracked, parts)):
+        return out
+    # The same join with zeros in the place of what depends on the input.
+    constants = call.with_({id(t): torch.zeros_like(t) for t in parts if is_tracked(t)}).detach()
+    held: Tensor = _Shifted.apply(out, run, 1, constants, lambda: out.detach().clone())
+    return held
 
 
 @handles(*primitives("addcmul", "addcmul_"))
@@ -141,7 +179,7 @@ def matrix_product(run: Propagation, function: Operation, *args: Any, **kwargs: 
     return run.by_form(Call(function, args, kwargs), tracked, lambda *args, **kwargs: _bilinear(run, function, *args))
 
 
-@handles(*primitives("einsum"))
+@handles(torch.einsum)
 def einsum(run: Propagation, function: Operation, equation: str, *operands: Any) -> Tensor:  # noqa: ANN401
     """Of two signals give half to each, none to a gate."""
     given = operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands

@@ -1,0 +1,191 @@
+"""How one linear operation's relevance is dealt out by a rule, in as few passes over memory as there can be."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from whence.methods.lrp.rules import PLAIN, Group, Part, Rule
+
+if TYPE_CHECKING:
+    from whence.methods.lrp.linear import Node
+
+
+class _Denominator(NamedTuple):
+    """s(z) = z + ``added``, where one number is added to all outputs or one to each."""
+
+    value: Tensor
+    added: Tensor | int | float
+
+
+class Dealt:
+    """An operation's relevance R [B, K, ...] as its rule deals it out.
+
+    ``returned`` holds for each kind of inputs the factor that multiplies them: their relevance is the product.
+    """
+
+    def __init__(self, node: "Node", rule: Rule, r: Tensor) -> None:
+        self.node, self.rule = node, rule
+        self.signed = not node.positive and bool(node.x.min() < 0)
+        self.returned: dict[str, Tensor] = {}
+        self._made: dict[Callable[[Tensor], Tensor], Tensor] = {}
+        self._bias = None if node.run.bias == "ignore" else node.bias
+        ignored = None if self._bias is node.bias else node.bias
+        self._z = node.z if ignored is None else node.z - node.map.along(ignored, node.z.ndim)
+        lost: Tensor | None = None
+        before: _Denominator | None = None
+        for group in rule.groups:
+            served = self._served(group, r)
+            if served is None:
+                continue
+            before = self._denominator(group, before)
+            if rule.fallback:
+                missed = served * self._nothing(before)
+                lost = group.share * missed if lost is None else lost + group.share * missed
+                served = served - missed
+            s, added = self._quotient(group, served, before), before.added
+            if group is rule.groups[-1]:
+                # Memory that nothing more is made of, before the largest part of the work.
+                before = served = None
+                del r
+            self._deal(group, s, added)
+        if lost is not None and bool(lost.any()):
+            plain = self._denominator(PLAIN, None)
+            self._deal(PLAIN, self._quotient(PLAIN, lost, plain), plain.added)
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        return self.node.weights()
+
+    def _served(self, group: Group, r: Tensor) -> Tensor | None:
+        """Return the relevance that a group deals out, None where there is none of it."""
+        if group.serves is None:
+            return r
+        if group.serves == "positive" and (
+            self.node.takes_relevance or self.node.given is not None or self._z is not self.node.z
+        ):
+            self.node.run.ledger.to_stabiliser(r * (self._z == 0))
+        served = r * (self._z > 0 if group.serves == "positive" else self._z < 0)
+        return served if bool(served.any()) else None
+
+    def _nothing(self, denominator: _Denominator) -> Tensor:
+        """Return for which outputs a group has no contributions, but for rounding."""
+        z = denominator.value - denominator.added
+        return z.abs() <= 10 * torch.finfo(z.dtype).eps * self._z.abs()
+
+    def _denominator(self, group: Group, before: _Denominator | None) -> _Denominator:
+        """Return the stabilised sum of a group's contributions to each output."""
+        stabiliser = self.rule.stabiliser
+        if group.sign is None or stabiliser.how != "plain":
+            z = self._z if group == PLAIN else self._sum(group, None)
+            by_output = stabiliser.added(z)
+            return _Denominator(z + by_output, by_output)
+        added = float(group.sign * stabiliser.epsilon)
+        if group.rest and before is not None:
+            # z - (z+ + epsilon) = z- - epsilon, of which rounding may leave nothing.
+            rest = self._z - before.value
+            rounding = torch.add(rest, before.value, alpha=10 * torch.finfo(rest.dtype).eps)
+            return _Denominator(rest.masked_fill_(rounding >= added, added), added)
+        features = self._z.new_full((self._z.shape[self.node.map.axis],), added)
+        return _Denominator(self._sum(group, features), added)
+
+    def _sum(self, group: Group, shift: Tensor | None) -> Tensor:
+        """Return the sum of a group's contributions, its biases and ``shift`` [K] to each output."""
+        total: Tensor | None = None
+        for part in self._parts(group):
+            bias = self._bias_of(part)
+            shift = bias if shift is None else shift if bias is None else shift + bias
+            z = self.node.map.forward(self._inputs(part.inputs), self._made_of(part), shift)
+            total, shift = z if total is None else total + z, None
+        assert total is not None
+        return total
+
+    def _quotient(self, group: Group, r: Tensor, denominator: _Denominator) -> Tensor:
+        """Return r / s(z)."""
+        s = r / denominator.value
+        if self.rule.stabiliser.epsilon:
+            return s
+        undefined = denominator.value == 0
+        self.node.run.ledger.to_stabiliser(group.share * r * undefined)
+        return s.masked_fill_(undefined, 0)
+
+    def _deal(self, group: Group, s: Tensor, added: Tensor | int | float) -> None:
+        """Hand on a_j w_jk s_k for a group's contributions, and enter what biases and stabiliser take."""
+        node, ledger = self.node, self.node.run.ledger
+        sums = node.map.features(s)
+        for part in self._parts(group):
+            plain = part.weight is None
+            back = node.transposed(s) if plain else node.map.transpose(s, self._made_of(part), node.x)
+            self._return(part.inputs, back, group.share)
+            bias = self._bias_of(part)
+            if bias is not None and node.run.bias == "distribute":
+                self._spread(group.share * s * node.map.along(bias, s.ndim))
+            elif bias is not None:
+                ledger.to_bias(sums * (group.share * bias))
+        ledger.to_stabiliser((s if isinstance(added, Tensor) else sums) * (group.share * added))
+
+    def _parts(self, group: Group) -> Iterator[Part]:
+        """Yield the parts that have inputs: where none is negative, the positive ones are all."""
+        for part in group.parts:
+            if self.signed or part.inputs not in ("positive", "negative"):
+                yield part
+            elif part.inputs == "positive":
+                yield replace(part, inputs="all")
+
+    def _made_of(self, part: Part) -> Tensor:
+        """Return a part's weights; each function of the weights is made once."""
+        if part.weight is None:
+            return self._weights
+        if part.weight not in self._made:
+            self._made[part.weight] = part.weight(self._weights)
+        return self._made[part.weight]
+
+    def _bias_of(self, part: Part) -> Tensor | None:
+        if self._bias is None or part.bias is None:
+            return None
+        return self._bias if part.bias == "as it is" else part.bias(self._bias)
+
+    def _inputs(self, kind: str) -> Tensor:
+        x = self.node.x
+        if kind == "all":
+            return x
+        if kind == "positive":
+            return x.clamp(min=0)
+        if kind == "negative":
+            return x.clamp(max=0)
+        if kind == "ones":
+            return torch.ones_like(x[:1])
+        low, high = self.node.run.bounds(x)
+        return x - (low if kind == "above low" else high)
+
+    def _spread(self, r: Tensor) -> None:
+        """Deal out what a bias got, to all inputs of an output alike; where there are none, it keeps it."""
+        ones = torch.ones_like(self._weights)
+        count = self.node.map.forward(self._inputs("ones"), ones)
+        self.node.run.ledger.to_bias(r * (count == 0))
+        self._return("ones", self.node.map.transpose(r * (count > 0) / count.clamp(min=1), ones, self.node.x), 1)
+
+    def _return(self, kind: str, factor: Tensor, share: int | float) -> None:
+        if kind in self.returned:
+            self.returned[kind].add_(factor, alpha=share)
+        else:
+            self.returned[kind] = factor if share == 1 else factor.mul_(share)
+
+    def gradient(self) -> Tensor:
+        """Return R / x for each input, without a division; an input of 0 has none."""
+        x = self.node.x
+        if not self.signed and list(self.returned) == ["all"]:
+            return self.returned["all"]
+        total = self.returned.get("all", torch.zeros((), dtype=x.dtype, device=x.device))
+        for kind, has in (("positive", x > 0), ("negative", x < 0)):
+            if kind in self.returned:
+                total = total + self.returned[kind] * has
+        return total.expand_as(x)
+
+    def relevance(self) -> Tensor:
+        """Return R for each input."""
+        parts = [self._inputs(kind) * factor for kind, factor in self.returned.items()]
+        return sum(parts, start=torch.zeros_like(self.node.x))
