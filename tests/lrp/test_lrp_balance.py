@@ -107,7 +107,8 @@ def test_without_biases_and_constants_everything_comes_to_the_input(kind: str, w
 
 def test_what_auto_chooses_is_said() -> None:
     for kind, chosen in (
-        ("residual", "epsilon-plus-flat with fallback"),
+        ("residual", "epsilon-gamma-box"),
+        ("concatenation", "epsilon-plus-flat with fallback"),
         ("depthwise", "epsilon-gamma-box"),
         ("gelu_and_layer_norm", "epsilon-gamma-box"),
         ("attention", "cp-lrp with box"),

@@ -38,17 +38,17 @@ class Ledger:
     """What one pass back gave to whom, per picture, and the relevance seen at layers."""
 
     count: int
-    bias: Float[Tensor, " b"] | int | float = 0.0
-    constants: Float[Tensor, " b"] | int | float = 0.0
-    stabiliser: Float[Tensor, " b"] | int | float = 0.0
-    other: dict[str, Float[Tensor, " b"] | int | float] = field(default_factory=lambda: defaultdict(float))
+    bias: list[Tensor] = field(default_factory=list)
+    constants: list[Tensor] = field(default_factory=list)
+    stabiliser: list[Tensor] = field(default_factory=list)
+    other: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     layers: dict[str, Tensor] = field(default_factory=dict)
 
     def balance(self, start: Float[Tensor, " b"], given: Float[Tensor, "b ..."]) -> Balance:
         """Return where ``start`` went, of which the inputs were ``given`` some."""
 
-        def whole(amounts: Tensor | int | float) -> Tensor:
-            return torch.as_tensor(amounts, dtype=torch.float64, device=start.device).expand(self.count)
+        def whole(entries: list[Tensor]) -> Tensor:
+            return sum((entry.double() for entry in entries), start=torch.zeros_like(start, dtype=torch.float64))
 
         return Balance(
             start.double(),
@@ -56,22 +56,28 @@ class Ledger:
             whole(self.bias),
             whole(self.constants),
             whole(self.stabiliser),
-            {what: whole(amounts) for what, amounts in self.other.items()},
+            {what: whole(entries) for what, entries in self.other.items()},
             {name: per_picture(r, self.count) for name, r in self.layers.items()},
         )
 
-    def to_bias(self, amounts: Tensor) -> None:
-        """Enter what biases took."""
-        self.bias = self.bias + per_picture(amounts, self.count)
+    def to_bias(self, amounts: Tensor, weights: Float[Tensor, " k"] | None = None) -> None:
+        """Enter what biases took: the amounts, or, along their last axis, each times its weight."""
+        self.bias.append(self._sums(amounts, weights))
 
     def to_constants(self, amounts: Tensor) -> None:
         """Enter what constants took that were added: embeddings of positions, class tokens."""
-        self.constants = self.constants + per_picture(amounts, self.count)
+        self.constants.append(self._sums(amounts))
 
-    def to_stabiliser(self, amounts: Tensor) -> None:
+    def to_stabiliser(self, amounts: Tensor, weights: Float[Tensor, " k"] | None = None) -> None:
         """Enter what stabilisers took, where a denominator was enlarged or nothing was there to give to."""
-        self.stabiliser = self.stabiliser + per_picture(amounts, self.count)
+        self.stabiliser.append(self._sums(amounts, weights))
 
     def to_other(self, what: str, amounts: Tensor) -> None:
         """Enter what an operation took whose rule does not hand on all that it gets."""
-        self.other[what] = self.other[what] + per_picture(amounts, self.count)
+        self.other[what].append(self._sums(amounts))
+
+    def _sums(self, amounts: Tensor, weights: Tensor | None = None) -> Float[Tensor, " b"]:
+        if weights is None:
+            return per_picture(amounts, self.count)
+        rows = _pictures_first(amounts, self.count) @ weights
+        return rows if rows.shape == (self.count,) else per_picture(rows, self.count)

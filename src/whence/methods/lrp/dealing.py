@@ -124,8 +124,11 @@ class Dealt:
             if bias is not None and node.run.bias == "distribute":
                 self._spread(group.share * s * node.map.along(bias, s.ndim))
             elif bias is not None:
-                ledger.to_bias(sums * (group.share * bias))
-        ledger.to_stabiliser((s if isinstance(added, Tensor) else sums) * (group.share * added))
+                ledger.to_bias(sums, group.share * bias)
+        if isinstance(added, Tensor):
+            ledger.to_stabiliser(group.share * node.map.features(s * added))
+        else:
+            ledger.to_stabiliser(sums, sums.new_full(sums.shape[-1:], group.share * added))
 
     def _parts(self, group: Group) -> Iterator[Part]:
         """Yield the parts that have inputs: where none is negative, the positive ones are all."""

@@ -183,7 +183,7 @@ class Node:
     def _gradient(self, g: Tensor) -> Tensor:
         """Return what LRP-0 gives back where R / value is carried: the gradient itself."""
         if self.bias is not None:
-            self.run.ledger.to_bias(self.map.features(g) * self.bias)
+            self.run.ledger.to_bias(self.map.features(g), self.bias)
         return self.transposed(g)
 
     def transposed(self, r: Tensor) -> Tensor:

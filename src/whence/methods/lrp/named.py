@@ -113,8 +113,9 @@ def auto(seen: Mapping[str, int], epsilon: int | float = 1e-6) -> Composite:
     """Return a composite for a model whose forward pass was made of the operations ``seen``."""
     if seen["scaled_dot_product_attention"] or seen["softmax"]:
         return Composite("cp-lrp with box", (*_first(rules.box, epsilon), *_transformer(epsilon)))
-    smooth = ("relu6", "hardtanh", "gelu", "silu", "mish", "hardswish", "elu", "selu", "leaky_relu")
-    if seen["depthwise"] or any(seen[name] for name in smooth):
+    other = ("relu6", "hardtanh", "gelu", "silu", "mish", "hardswish", "elu", "selu", "leaky_relu")
+    # A sum of branches that nearly cancels gives both much relevance of opposite signs, least by gamma.
+    if seen["depthwise"] or seen["sum of branches"] or any(seen[name] for name in other):
         return epsilon_gamma_box(epsilon)
     return _conserving(epsilon)
 

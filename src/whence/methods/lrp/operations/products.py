@@ -97,6 +97,7 @@ def _sum(run: Propagation, call: Call, *signs: int | float) -> Tensor:
     named = (call.kwargs.get(name) for name in ("input", "other"))
     a, b = (*call.args, *(value for value in named if value is not None))[:2]
     if is_tracked(a) and is_tracked(b):
+        run.seen["sum of branches"] += 1
         if run.composite.choice("sum") == "plain" or a is b:
             return call.with_({})
         parts = _Normalised.apply(a, b, run)
@@ -105,17 +106,23 @@ def _sum(run: Propagation, call: Call, *signs: int | float) -> Tensor:
     return call.written(_Shifted.apply(x, run, sign, other * constant, lambda: call.detached(x)))
 
 
-@handles(*primitives("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"))
+@handles(*primitives("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"), carries=True)
 def joined(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
     """Let constants among the parts, such as class tokens, keep their share."""
     call = Call(function, args, kwargs)
-    out = call.with_({})
     parts = list(tensors((args, kwargs)))
-    if all(map(is_tracked, parts)):
+    tracked = [t for t in parts if is_tracked(t)]
+    forms = {run.tag(t).relevance for t in tracked}
+    if len(forms) > 1:
+        return run.by_form(call, tracked, lambda *args, **kwargs: joined(run, function, *args, **kwargs))
+    out = call.with_({})
+    if len(tracked) == len(parts):
         return out
-    # The same join with zeros in the place of what depends on the input.
-    constants = call.with_({id(t): torch.zeros_like(t) for t in parts if is_tracked(t)}).detach()
-    held: Tensor = _Shifted.apply(out, run, 1, constants, lambda: out.detach().clone())
+    # The same join with zeros in the place of what depends on the input, and with what the others' share is of what
+    # comes back: all of it where that is relevance.
+    whole = forms == {True}
+    own = {id(t): torch.zeros_like(t) if is_tracked(t) else torch.ones_like(t) if whole else t for t in parts}
+    held: Tensor = _Shifted.apply(out, run, 1, call.with_(own).detach(), lambda: out.detach().clone())
     return held
 
 
