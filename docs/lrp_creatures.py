@@ -33,7 +33,7 @@ COMPOSITES = (
 BIASES = ("absorb", "ignore", "distribute")
 OTHERS = ("grad-cam", "gradient", "input-x-gradient")
 SEED = 2024
-DRAWN = ("auto", "lrp-0", "epsilon-plus", "epsilon-alpha2-beta1", "epsilon-gamma-box", "cp-lrp")
+DRAWN = ("lrp-0", "epsilon-plus", "epsilon-plus-flat", "epsilon-alpha2-beta1", "epsilon-gamma-box", "cp-lrp")
 
 
 def inputs(creatures: Sequence[Creature]) -> Float[Tensor, "b 3 h w"]:
@@ -77,7 +77,7 @@ def tables(count: int) -> str:
     lines += [f"| *the same everywhere* | {uniform:.3f} | | | |", "", f"| bias | {head}", "|---" * 5 + "|"]
     lines += [
         line(f"{composite}, {bias}", "lrp", composite=composite, bias=bias)
-        for composite in ("auto", "epsilon-gamma-box")
+        for composite in ("epsilon-plus-flat", "epsilon-gamma-box")
         for bias in BIASES
     ]
     return "\n".join(lines)

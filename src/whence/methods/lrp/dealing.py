@@ -24,10 +24,11 @@ class _Denominator(NamedTuple):
 class Dealt:
     """An operation's relevance R [B, K, ...] as its rule deals it out.
 
-    ``returned`` holds for each kind of inputs the factor that multiplies them: their relevance is the product.
+    ``returned`` holds for each kind of inputs the factor that multiplies them: their relevance is the product. Where
+    the memory of R is its ``own``, it is written to.
     """
 
-    def __init__(self, node: "Node", rule: Rule, r: Tensor) -> None:
+    def __init__(self, node: "Node", rule: Rule, r: Tensor, *, own: bool) -> None:
         self.node, self.rule = node, rule
         self.signed = not node.positive and bool(node.x.min() < 0)
         self.returned: dict[str, Tensor] = {}
@@ -46,15 +47,17 @@ class Dealt:
                 missed = served * self._nothing(before)
                 lost = group.share * missed if lost is None else lost + group.share * missed
                 served = served - missed
-            s, added = self._quotient(group, served, before), before.added
-            if group is rule.groups[-1]:
+            last = group is rule.groups[-1]
+            s = self._quotient(group, served, before, last and (own or served is not r))
+            added = before.added
+            if last:
                 # Memory that nothing more is made of, before the largest part of the work.
                 before = served = None
                 del r
             self._deal(group, s, added)
         if lost is not None and bool(lost.any()):
             plain = self._denominator(PLAIN, None)
-            self._deal(PLAIN, self._quotient(PLAIN, lost, plain), plain.added)
+            self._deal(PLAIN, self._quotient(PLAIN, lost, plain, True), plain.added)
 
     @cached_property
     def _weights(self) -> Tensor:
@@ -103,14 +106,13 @@ class Dealt:
         assert total is not None
         return total
 
-    def _quotient(self, group: Group, r: Tensor, denominator: _Denominator) -> Tensor:
-        """Return r / s(z)."""
-        s = r / denominator.value
+    def _quotient(self, group: Group, r: Tensor, denominator: _Denominator, own: bool) -> Tensor:
+        """Return r / s(z), in the memory of r where that is its own."""
         if self.rule.stabiliser.epsilon:
-            return s
+            return r.div_(denominator.value) if own else r / denominator.value
         undefined = denominator.value == 0
         self.node.run.ledger.to_stabiliser(group.share * r * undefined)
-        return s.masked_fill_(undefined, 0)
+        return (r / denominator.value).masked_fill_(undefined, 0)
 
     def _deal(self, group: Group, s: Tensor, added: Tensor | int | float) -> None:
         """Hand on a_j w_jk s_k for a group's contributions, and enter what biases and stabiliser take."""

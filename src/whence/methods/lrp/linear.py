@@ -171,7 +171,9 @@ class Node:
         # Those on the very output leave it to this operation to tell them what was given.
         for probe in reversed(self.probes if self.given is None else [*self.probes, *self.pending]):
             r = probe.see(r)
-        dealt = Dealt(self, rule, r) if self.negated is None else Dealt(self._negated(self.negated), _chosen(rule), r)
+        own = self.given is None and not self.takes_relevance and not self.probes
+        node, rule = (self, rule) if self.negated is None else (self._negated(self.negated), _chosen(rule))
+        dealt = Dealt(node, rule, r, own=own)
         return dealt.relevance() if self.gives_relevance else dealt.gradient()
 
     def _negated(self, signs: Float[Tensor, " k"]) -> "Node":
