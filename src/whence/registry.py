@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
+from textwrap import shorten
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -132,8 +133,8 @@ def _said(value: object) -> str:
     if isinstance(value, Tensor | np.ndarray):
         return shaped(value)
     if isinstance(value, tuple):
-        return f"({', '.join(map(_said, value))})"
-    return repr(value)
+        return shorten(f"({', '.join(map(_said, value))})", 100, placeholder=" ...")
+    return shorten(repr(value), 100, placeholder=" ...")
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,15 @@ from whence.methods.lrp.propagation import Bias, Propagation
 from whence.methods.lrp.start import INPUT, Run, Start
 from whence.models.session import Session
 from whence.models.taps import passed_through
-from whence.models.targets import TargetSpec
+from whence.models.targets import TargetSpec, as_python
 from whence.registry import method
 from whence.results import Answer, Balance, Passes
 
 IN_FLOAT32 = "lrp ran in float32: relevance does not stand half precision"
 # Above this share of what was started with, a map is not what the biases are.
 _MOST = 0.5
+# Above so many times the start, what cancels out leaves nothing to be read.
+_EXPLODED = 100
 
 
 @method(
@@ -53,14 +55,14 @@ def lrp(
 ) -> Answer:
     """Layer-wise relevance propagation.
 
-    Bach et al. 2015, equation 2: the relevance of all inputs sums to the score, but for what biases, constants and
-    stabilisers take, which ``balance`` tells. ``composite`` says which rule works where: a name, a ``Composite``, or
-    ``auto``, which chooses for the architecture, as a function of yours may from the operations that ran. ``start``
-    is the relevance of the logits. ``layer`` gives the map at a layer in the place of the input's; several, or
-    ``all``, are given beside the input's. ``keep`` hands on what some channels of a layer have:
-    ``{"layer4": [3, 17]}`` or ``"layer4:3+17"``. ``bias`` says what becomes of the biases' share: they keep it, get
-    none, or hand it on to all inputs alike. With ``strict`` an operation without a rule is refused. ``residual`` is
-    what nobody got, relative to the start.
+    Bach et al. 2015, equation 2: the relevance of all inputs sums to the score, but for what biases, constants
+    and stabilisers take, which ``balance`` tells. ``composite`` says which rule works where: a name, a
+    ``Composite``, or ``auto``, which chooses for the architecture, as a function of yours may from the
+    operations that ran. ``start`` is the relevance of the logits. ``layer`` gives the map at a layer in the
+    place of the input's; several, or ``all``, are given beside the input's. ``keep`` hands on what some
+    channels of a layer have: ``{"layer4": [3, 17]}`` or ``"layer4:3+17"``. ``bias`` says what becomes of the
+    biases' share: they keep it, get none, or hand it on to all inputs alike (of a norm: to its one). With
+    ``strict`` an operation without a rule is refused. ``residual`` is what nobody got, relative to the start.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def lrp(
         layer=one,
         layers={} if one is not None else _asked(maps, layer),
         balance=balance,
-        notes=_notes(model, run.propagation, composite, _swallowed(balance, scale, at_input=one is None)),
+        notes=_notes(model, run.propagation, composite, _told(balance, start, at_input=one is None)),
     )
 
 
@@ -130,15 +132,20 @@ def _chosen(composite: str | Composite | named.Chooser) -> tuple[Composite, name
     return Composite("auto", (("first", rules.flat()),)), named.auto if isinstance(composite, str) else composite
 
 
-def _fitting(composite: Composite) -> Composite:
-    """Refuse a composite that the forward pass would have had to know.
+def _fitting(found: Any) -> Composite:  # noqa: ANN401  (a user's function returns anything)
+    """Return what was chosen after the forward pass.
 
     Raises
     ------
     OptionError
-        It chooses for operations that are not linear, or gives relevance to zeros beyond the first ones.
+        It is neither a composite nor the name of one; or the forward pass would have had to know it: it chooses for
+        operations that are not linear, gives relevance to zeros beyond the first ones, or stabilises by rms.
     """
-    if composite.relevance_everywhere or any(isinstance(rule, str) for _, rule in composite.entries):
+    composite = named.named(found) if isinstance(found, str) else found
+    if not isinstance(composite, Composite):
+        raise OptionError(f"lrp: the function for composite returned {found!r}: let it return a Composite or a name")
+    late = any(isinstance(rule, str) or rule.stabiliser.how == "rms" for _, rule in composite.entries)
+    if late or composite.relevance_everywhere:
         raise OptionError(
             f"lrp: composite {composite.name!r} was chosen after the forward pass, which it needs to change: "
             "give it as a Composite"
@@ -178,9 +185,10 @@ def _kept(keep: str | dict[str, Any] | None) -> dict[str, tuple[int, ...]]:
         if not layer or not all(number.isdecimal() for number in numbers):
             raise OptionError(f"lrp: keep={keep!r}: give a layer and its channels, as in layer4:3+17")
         return {layer: tuple(map(int, numbers))}
-    kept = {name: (c,) if isinstance(c, int) else tuple(c) for name, c in (keep or {}).items()}
+    plain = {name: as_python(c) for name, c in (keep or {}).items()}
+    kept = {name: (c,) if isinstance(c, int) else tuple(c) for name, c in plain.items()}
     if any(type(c) is not int or c < 0 for channels in kept.values() for c in channels or (-1,)):
-        raise OptionError(f"lrp: keep={keep!r}: give channels as whole numbers from 0")
+        raise OptionError(f"lrp: keep={keep!r}: give channels as whole numbers from 0, as in {{'layer4': [3, 17]}}")
     return kept
 
 
@@ -215,14 +223,39 @@ def without_rule(run: Propagation) -> str:
     return f"operations without a rule of their own: {found}"
 
 
-def _swallowed(balance: Balance, scale: Tensor, *, at_input: bool) -> list[float]:
-    """Return which share of the start biases and constants hold; 0 of one that cancels out, and at other layers."""
-    shares = (balance.bias + balance.constants) / balance.start
-    return torch.where((balance.start.abs() == scale) & at_input, shares, 0).tolist()
+def _told(balance: Balance, start: Start, *, at_input: bool) -> list[tuple[str, ...]]:
+    """Return for each picture what its balance says of its map."""
+    held = balance.bias + balance.constants
+    amounts = torch.stack([balance.start, balance.input, held, balance.stabiliser]).T.tolist()
+    # What sets classes against each other starts with next to nothing.
+    says = start == "one-hot" and at_input
+    return [_of_shares(*of_one) if says and of_one[0] else () for of_one in amounts]
+
+
+def _of_shares(start: float, given: float, held: float, lost: float) -> tuple[str, ...]:
+    largest = max(abs(given), abs(held), abs(lost)) / abs(start)
+    if largest > _EXPLODED:
+        return (
+            f"relevances up to {largest:.0e} times the score cancel out: the map shows rounding and small "
+            "denominators, take composite=auto",
+        )
+    share = held / start
+    if abs(share) <= _MOST:
+        return ()
+    if not 0 <= share <= 1.1:
+        return (
+            f"biases and constants hold {share:.0%} of what was handed back, the picture {given / start:.0%}: "
+            "shares of both signs cancel, and their sizes mean little",
+        )
+    said = "more than 99.9%" if 0.9995 < share < 1 else f"{share:.1%}"
+    return (f"biases and constants hold {said} of what was handed back: the map shows what is left",)
 
 
 def _notes(
-    model: Session, run: Propagation, composite: str | Composite | named.Chooser, swallowed: Sequence[float]
+    model: Session,
+    run: Propagation,
+    composite: str | Composite | named.Chooser,
+    told: Sequence[tuple[str, ...]],
 ) -> tuple[tuple[str, ...], ...]:
     """Return what a reader must know: what was chosen, what has no rule, and where most of the score went."""
     common = [f"auto chose {run.composite.name}"] if composite == "auto" else []
@@ -230,11 +263,4 @@ def _notes(
         common.append(IN_FLOAT32)
     if run.unknown:
         common.append(f"{without_rule(run)}, which hand on their first-order expansion")
-    return tuple((*common, *_of_biases(share)) for share in swallowed)
-
-
-def _of_biases(share: float) -> tuple[str, ...]:
-    if abs(share) <= _MOST:
-        return ()
-    said = "more than 99.9%" if 0.9995 < share < 1 else f"{share:.1%}"
-    return (f"biases and constants hold {said} of what was handed back: the map shows what is left",)
+    return tuple((*common, *own) for own in told)

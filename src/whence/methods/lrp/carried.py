@@ -157,4 +157,7 @@ def converted(run: "Propagation", call: Call, tracked: Sequence[Tensor], act: Op
         return y
     forms = [*(tag.relevance for tag in tags), run.everywhere or all(tag.relevance for tag in tags)]
     out: Tensor = _Converted.apply(run, y, leaves, forms, *tracked)
+    inner = tag_of(y)
+    if inner is not None and inner.gate:
+        put(out, Tag(gate=True))
     return call.written(out)

@@ -197,7 +197,7 @@ class Node:
 
 def _chosen(rule: Rule) -> Rule:
     """Return the rule, or z+ in the place of those by which a negated neuron deals as it does itself."""
-    return z_plus() if rule.groups == (PLAIN,) else rule
+    return z_plus() if rule.groups == (PLAIN,) or any(group.serves for group in rule.groups) else rule
 
 
 class _Carried(torch.autograd.Function):

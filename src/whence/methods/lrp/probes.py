@@ -27,7 +27,9 @@ class Probe:
         kept = r if self.keep is None else self.keep(r)
         if kept is not r:
             self.run.ledger.to_other("not kept", r - kept)
-        self.run.ledger.layers[self.name] = kept
+        seen = self.run.ledger.layers
+        # A merged norm and others may read the same output, each with a part of it.
+        seen[self.name] = seen[self.name] + kept if self.name in seen else kept
         return kept
 
 

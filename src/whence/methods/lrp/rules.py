@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whence.errors import OptionError
+
 Inputs = Literal["all", "positive", "negative", "ones", "above low", "below high"]
 """Whose contributions: of all inputs, those of one sign, ones in their place, or how far they are from a bound."""
 
@@ -29,6 +31,13 @@ class Stabiliser:
 
     epsilon: int | float = 1e-6
     how: Literal["plain", "clip", "rms"] = "plain"
+
+    def __post_init__(self) -> None:
+        """Refuse what stabilises nothing."""
+        if self.epsilon < 0 or self.how not in ("plain", "clip", "rms"):
+            raise OptionError(
+                f"epsilon={self.epsilon}, how={self.how!r}: give a number from 0, and plain, clip or rms"
+            )
 
     def __call__(self, z: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         """Return the denominator."""

@@ -12,21 +12,21 @@ _MOVES = """
     index_select gather take_along_dim masked_select roll flip fliplr flipud rot90 expand expand_as broadcast_to
     broadcast_tensors repeat repeat_interleave tile contiguous clone detach alias to float double half bfloat16
     type type_as cpu cuda pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d
-    replication_pad1d replication_pad2d replication_pad3d _pad_circular unfold fold im2col col2im pixel_shuffle
+    replication_pad1d replication_pad2d replication_pad3d _pad_circular unfold im2col pixel_shuffle
     pixel_unshuffle channel_shuffle native_channel_shuffle as_strided diagonal tril triu masked_fill where copy
     index_copy index_fill scatter nan_to_num requires_grad
 """
 _SUMS = """
     add sub subtract rsub __radd __rsub __add __sub __iadd __isub neg negative positive sum mean nansum cumsum
-    avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d interpolate
-    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
-    upsample_bicubic2d upsample_trilinear3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler lerp abs
+    fold col2im avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    interpolate upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
+    upsample_bicubic2d upsample_trilinear3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler abs
     dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout
 """
 _CHOOSE = """
     max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
-    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d max amax maximum min amin
-    minimum topk sort
+    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d max amax min amin topk
+    sort
 """
 _RECTIFIERS = "relu leaky_relu prelu rrelu _prelu_kernel"
 # These return nothing that relevance could come back from.

@@ -126,7 +126,8 @@ def batch_norm(
     shift = -running_mean * scale + (0 if bias is None else bias)
     choice = run.composite.choice("batch-norm")
     node = run.mergeable(input) if choice == "merge" else None
-    if node is not None:
+    # A matrix's features may lie on another axis than the channels.
+    if node is not None and node.map.axis % input.ndim == 1:
         return run.merge(node, scale.detach(), shift.detach(), lambda: function(input, *arguments))
     call = Call(function, (input, *arguments), {})
     if choice == "pass" or run.bias != "absorb":

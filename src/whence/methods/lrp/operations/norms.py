@@ -10,6 +10,7 @@ from torch import Tensor
 
 from whence.methods.lrp.carried import Call, Operation, ratio, share
 from whence.methods.lrp.operations import handles, primitives
+from whence.methods.lrp.operations.linear import batch_norm
 from whence.methods.lrp.propagation import Propagation
 
 
@@ -135,7 +136,9 @@ def instance_norm(
     """Take the deviation as a constant."""
     call = Call(function, (input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, *rest), {})
     if not use_input_stats:
-        return call.with_({})
+        # Then it is a batch norm.
+        statistics = (weight, bias, running_mean, running_var, False, momentum, eps, False)
+        return batch_norm(run, torch.batch_norm, input, *statistics)
     rows = (len(input), input.shape[1], -1)
     return _normed(run, call, input, rows, eps, _per_channel(weight, input), _per_channel(bias, input))
 

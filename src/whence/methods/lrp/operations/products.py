@@ -1,6 +1,7 @@
 """Sums, products, quotients and matrix products."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,7 +50,8 @@ class _Shifted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        ctx.run.ledger.to_constants(g * ctx.constant)
+        # Minus infinity, which forbids attention to look somewhere, takes nothing.
+        ctx.run.ledger.to_constants((g * ctx.constant).masked_fill(g == 0, 0))
         back = g if ctx.sign == 1 else ctx.sign * g
         return back.sum_to_size(ctx.shape), None, None, None, None
 
@@ -126,6 +128,19 @@ def joined(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> 
     return held
 
 
+@handles(*primitives("where", "masked_fill", "masked_fill_", "index_fill", "index_fill_", "index_copy", "scatter"))
+def filled(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    """Let constants that are put in some places keep their share."""
+    call = Call(function, args, kwargs)
+    zeros = {id(t): torch.zeros_like(t) for t in tensors((args, kwargs)) if is_tracked(t)}
+    constants = call.with_(zeros).detach()
+    out = call.with_({})
+    if not bool(constants.any()):
+        return out
+    held: Tensor = _Shifted.apply(out, run, 1, constants, lambda: out.detach().clone())
+    return call.written(held)
+
+
 @handles(*primitives("addcmul", "addcmul_"))
 def plus_product(
     run: Propagation, function: Operation, input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: int | float = 1
@@ -183,7 +198,7 @@ def matrix_product(run: Propagation, function: Operation, *args: Any, **kwargs: 
     if is_tracked(a) and not is_tracked(b) and b.ndim == 2 and a.ndim > 1:
         return run.carry("linear", a, b.t(), None, Matrix(), lambda: function(a, b))
     tracked = [t for t in (a, b) if is_tracked(t)]
-    return run.by_form(Call(function, args, kwargs), tracked, lambda *args, **kwargs: _bilinear(run, function, *args))
+    return run.by_form(Call(function, (a, b), {}), tracked, partial(_bilinear, run, function))
 
 
 @handles(torch.einsum)
@@ -229,4 +244,6 @@ def plus_matrix_product(
                 lambda: function(input, mat1, mat2, beta=beta, alpha=alpha),
             )
     with run:
-        return beta * input + alpha * (mat1 @ mat2)
+        product = alpha * (mat1 @ mat2)
+        # Without a share the summand may hold anything, as memory that was never written to.
+        return beta * input + product if beta else product
