@@ -17,6 +17,14 @@ ZOO = zoo()
 ADDED = ("bias", "beta", "pos_embed", "position_embedding", "cls_token", "class_token", "dist_token", "reg_token")
 ADDED += ("distillation_token", "cls_pos", "pos_embedding", "register_tokens", "mask_token", "patch_pos", "pixel_pos")
 
+# What is added there without being a bias, and cannot be set to zero.
+ADDS = {
+    "timm:edgenext_xx_small": "sines of the position",
+    "timm:xcit_nano_12_p16_224": "sines of the position",
+    "hf:efficientnet": "margins of zeros before convolutions, to which the box rule gives its share",
+    "hf:mobilenet_v2": "a margin of zeros before the first convolution, to which the box rule gives its share",
+}
+
 
 def relative(a: Tensor, b: Tensor) -> float:
     return float(((a - b).abs() / b.abs()).max())
@@ -24,7 +32,7 @@ def relative(a: Tensor, b: Tensor) -> float:
 
 def logits(classifier: Classifier, x: Tensor) -> Tensor:
     with opened(classifier) as session:
-        return session.logits(session.run(x))
+        return session.logits(session.run(session.arranged(x)))
 
 
 def calibrated(module: nn.Module, x: Tensor) -> None:
@@ -79,11 +87,14 @@ def test_lrp_on(spec, side, counted):
     made = whence.attribute(exact, x.double(), "lrp", composite=partial(named.auto, epsilon=1e-12))
     kept = relative(made.balance.input, made.balance.start)
     held = float((made.balance.bias.abs() + made.balance.constants.abs()).max())
-    if held > 1e-9:
+    if spec in ADDS:
+        counted["lrp, zero bias"][f"not exact, for {ADDS[spec]}"] += 1
+        assert float(made.residual.max()) <= 1e-9
+    elif held > 1e-9:
         found["zero bias"] = f"something is still added: biases {made.balance.bias}, {made.balance.constants}"
     elif kept > 1e-6:
         found["zero bias"] = f"{kept:.1e} is lost, of a score of {float(made.score.abs().min()):.1e}"
-    for what in ("forward", "balance", "zero bias"):
+    for what in ("forward", "balance", *(["zero bias"] if spec not in ADDS else [])):
         counted[f"lrp, {what}"]["failed" if what in found else "holds"] += 1
     counted["lrp, all composites finite"]["failed" if set(found) & set(named.NAMED) else "holds"] += 1
     print(f"{spec}: auto keeps all but {kept:.1e}, {made.notes[0][0] if made.notes[0] else 'no note'}")

@@ -72,12 +72,15 @@ def preset(alpha: int | float, beta: int | float, name: str, flat_until: int = 0
 
 
 def by_depth(epsilon: int | float = 1e-9) -> Composite:
-    """Return the composite of Montavon et al. 2019, section 10.3, with VGG-16's bounds as shares of the depth."""
+    """Return the composite of Montavon et al. 2019, section 10.3, with VGG-16's bounds as shares of the depth.
+
+    Its gamma rule is the generalised one, which is the same on such a net and stays finite on others.
+    """
     return Composite(
         "montavon",
         (
             ("first", rules.box(epsilon)),
-            (Depth(0.0, 0.43), rules.gamma(0.25, epsilon)),
+            (Depth(0.0, 0.43), rules.generalised_gamma(0.25, epsilon)),
             (Depth(0.43, 0.83), rules.epsilon(0.25, "rms")),
             ("max-pool", "average"),
         ),
