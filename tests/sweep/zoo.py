@@ -19,6 +19,7 @@ _TORCHVISION_TOLD = {"vit_b_16": 32, "vit_b_32": 64, "vit_l_16": 32, "vit_l_32":
 _TIMM_SIDES = {
     **dict.fromkeys(("convnext_tiny", "resnetv2_50", "mobilevit_xxs", "edgenext_xx_small", "poolformer_s12"), SIDE),
     **dict.fromkeys(("davit_tiny", "mobilenetv3_small_075", "regnety_002", "dpn68", "inception_next_atto"), SIDE),
+    **dict.fromkeys(("efficientnet_b0", "mobileone_s0", "rexnet_100", "seresnet18"), SIDE),
     **dict.fromkeys(("nf_resnet50", "hrnet_w18_small", "pvt_v2_b0", "repvgg_a0", "ghostnet_100", "vgg11"), SIDE),
     "xcit_nano_12_p16_224": 32,
     "efficientformer_l1": 224,
