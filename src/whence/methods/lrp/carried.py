@@ -20,7 +20,7 @@ _STABILISERS = {torch.float64: Stabiliser(1e-12), torch.float32: Stabiliser(1e-9
 
 def share(r: Tensor, z: Tensor) -> Tensor:
     """Return r / z with the smallest stabiliser that the type allows."""
-    return _STABILISERS.get(z.dtype, Stabiliser(1e-6)).divide(r, z)
+    return r / _STABILISERS.get(z.dtype, Stabiliser(1e-6))(z)
 
 
 def ratio(x: Tensor, y: Tensor) -> Tensor:

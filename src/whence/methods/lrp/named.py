@@ -108,8 +108,8 @@ def _conserving(epsilon: int | float = 1e-6) -> Composite:
     return Composite("epsilon-plus-flat with fallback", entries)
 
 
-Chooser = Callable[[Mapping[str, int]], Composite]
-"""Returns a composite for a model whose forward pass was made of these operations, each with how often it ran."""
+Chooser = Callable[[Mapping[str, int]], Composite | str]
+"""Returns a composite, or the name of one, for a model whose forward pass was made of these operations, each with how often it ran."""
 
 
 def auto(seen: Mapping[str, int], epsilon: int | float = 1e-6) -> Composite:

@@ -52,12 +52,6 @@ class Stabiliser:
             epsilon = epsilon * z.square().mean(tuple(range(1, z.ndim)), keepdim=True).sqrt()
         return torch.copysign(epsilon, z)
 
-    def divide(self, r: Float[Tensor, "..."], z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return r / s(z); where the denominator is zero all the same, nothing."""
-        denominator = self(z) if self.epsilon else z
-        s = r / denominator
-        return s if self.epsilon else s.masked_fill(denominator == 0, 0)
-
 
 def plus(w: Tensor) -> Tensor:
     """Return the positive part."""

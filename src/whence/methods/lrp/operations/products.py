@@ -94,10 +94,16 @@ def minus_reversed(run: Propagation, function: Operation, *args: Any, **kwargs: 
     return _sum(run, Call(function, args, kwargs), -kwargs.get("alpha", 1), 1)
 
 
+def _operands(call: Call) -> tuple[Any, Any]:
+    """Return the two operands of a call, given by place or by name."""
+    named = (call.kwargs.get(name) for name in ("input", "other", "mat2"))
+    a, b = (*call.args, *(value for value in named if value is not None))[:2]
+    return a, b
+
+
 def _sum(run: Propagation, call: Call, *signs: int | float) -> Tensor:
     """Return sign_1 a + sign_2 b."""
-    named = (call.kwargs.get(name) for name in ("input", "other"))
-    a, b = (*call.args, *(value for value in named if value is not None))[:2]
+    a, b = _operands(call)
     if is_tracked(a) and is_tracked(b):
         run.seen["sum of branches"] += 1
         if run.composite.choice("sum") == "plain" or a is b:
@@ -155,8 +161,7 @@ def plus_product(
 def times(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
     """Give everything to the signal that is weighed; where none is a weight, half to each."""
     call = Call(function, args, kwargs)
-    named = (call.kwargs.get(name) for name in ("input", "other"))
-    a, b = (*call.args, *(value for value in named if value is not None))[:2]
+    a, b = _operands(call)
     if not (is_tracked(a) and is_tracked(b)):
         return call.with_({})
     if a is b:
@@ -180,8 +185,7 @@ def _is_weight(run: Propagation, weight: Tensor, signal: Tensor) -> bool:
 def divided_by(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
     """Give nothing to the divisor."""
     call = Call(function, args, kwargs)
-    named = (call.kwargs.get(name) for name in ("input", "other"))
-    a, b = (*call.args, *(value for value in named if value is not None))[:2]
+    a, b = _operands(call)
     if not is_tracked(b):
         return call.with_({})
     if not is_tracked(a):
@@ -193,8 +197,7 @@ def divided_by(run: Propagation, function: Operation, *args: Any, **kwargs: Any)
 @handles(*primitives("matmul", "bmm", "mm", "__matmul__", "mv", "dot"), carries=True)
 def matrix_product(run: Propagation, function: Operation, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
     """Treat a constant matrix on the right as a linear layer; of two signals give half to each, none to a gate."""
-    named = (kwargs.get(name) for name in ("input", "other", "mat2"))
-    a, b = (*args, *(value for value in named if value is not None))[:2]
+    a, b = _operands(Call(function, args, kwargs))
     if is_tracked(a) and not is_tracked(b) and b.ndim == 2 and a.ndim > 1:
         return run.carry("linear", a, b.t(), None, Matrix(), lambda: function(a, b))
     tracked = [t for t in (a, b) if is_tracked(t)]
