@@ -109,7 +109,7 @@ def _conserving(epsilon: int | float = 1e-6) -> Composite:
 
 
 Chooser = Callable[[Mapping[str, int]], Composite | str]
-"""Returns a composite, or the name of one, for a model whose forward pass was made of these operations, each with how often it ran."""
+"""Returns a composite, or the name of one, for a model whose forward pass ran these operations, each so often."""
 
 
 def auto(seen: Mapping[str, int], epsilon: int | float = 1e-6) -> Composite:
