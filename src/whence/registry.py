@@ -192,6 +192,20 @@ class MethodFacts(Facts):
 
 
 @dataclass(frozen=True)
+class MetricFacts(Facts):
+    """A metric's facts.
+
+    ``family`` says what it judges and ``better`` which way. ``needs`` says what it asks for: the ``map`` alone, the
+    model's ``scores``, the true ``region`` in the picture, or the ``method``, which it runs again.
+    """
+
+    family: Literal["faithfulness", "robustness", "complexity", "localisation", "sanity"]
+    paper: str
+    needs: Literal["map", "scores", "region", "method"]
+    better: Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
 class CombinatorFacts(Facts):
     """Facts of what runs another method several times over and combines the answers.
 
@@ -324,5 +338,7 @@ def _combined(name: str, methods: Registry[MethodFacts]) -> MethodFacts:
 
 COMBINATORS = Registry("combinator", "whence.methods.combinators", CombinatorFacts)
 combinator = COMBINATORS.register
+METRICS = Registry("metric", "whence.metrics", MetricFacts)
+metric = METRICS.register
 METHODS = Registry("method", "whence.methods", MethodFacts, _combined)
 method = METHODS.register

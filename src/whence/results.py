@@ -38,6 +38,27 @@ class Passes:
 
 
 @dataclass(frozen=True, eq=False)
+class Curve:
+    """A number while ever more of the picture is changed: ``value`` [B, n] at ``share`` [n] of its area, 0 to 1."""
+
+    share: Float[Tensor, " n"]
+    value: Float[Tensor, "b n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a metric says of each map: ``value`` [B], NaN where it is not defined, which a note then explains.
+
+    ``curve`` is what the value is the area of, where it is one. ``passes`` count those of a method run again.
+    """
+
+    value: Float[Tensor, " b"]
+    curve: Curve | None = None
+    passes: Passes = Passes()
+    notes: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Channels:
     """The channels that weigh most, of ``total``: ``index`` and ``weight`` [B, k], ``maps`` [B, k, *spatial]."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -47,3 +48,29 @@ def blended(
 ) -> Float[Tensor, "n c h w"]:
     """Return the pictures where ``keep`` is 1, the base pictures where it is 0, and a mixture in between."""
     return x * keep + base * (1 - keep)
+
+
+def weighted_slope(
+    model: Session,
+    parameters: Sequence[Tensor],
+    make: Callable[[Int[Tensor, " m"]], Float[Tensor, "m c h w"]],
+    rows: Int[Tensor, " n"],
+    target: Sequence[TargetSpec],
+    weights: Float[Tensor, " n"],
+    batch: int,
+) -> tuple[Float[Tensor, " n"], list[Tensor]]:
+    """Return the scores of pictures made from parameters, and the gradient of their weighted sum.
+
+    ``make`` returns the pictures with the given numbers, the i-th of which is made of picture ``rows[i]``, and is run
+    with gradients on; ``batch`` pictures are held at a time. ``target`` holds one settled target a picture.
+    """
+    scores, slope = [], [torch.zeros_like(parameter) for parameter in parameters]
+    for numbers in torch.split(torch.arange(len(rows)), batch):
+        mine = rows[numbers]
+        with torch.enable_grad():
+            made = make(numbers)
+        score, gradient = model.slope(made.detach(), [target[row] for row in mine.tolist()], mine)
+        pulled = torch.autograd.grad(made, parameters, gradient * weights[numbers].to(gradient)[:, None, None, None])
+        slope = [before + more for before, more in zip(slope, pulled, strict=True)]
+        scores.append(score.value.detach())
+    return torch.cat(scores), slope

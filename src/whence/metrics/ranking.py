@@ -1,19 +1,46 @@
 """The one ranking of places: by the signed, reduced map, ties averaged."""
 
-from math import ceil
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
 
 
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """For each place of a map, how many lie higher, and how many are as high as it (itself included)."""
+
+    higher: Float[Tensor, "b *places"]
+    tied: Float[Tensor, "b *places"]
+
+    @classmethod
+    def of(cls, heat: Float[Tensor, "b *places"]) -> "Ranking":
+        """Rank the places of each map."""
+        # In half precision the areas could not be counted.
+        flat = heat.flatten(1).to(torch.promote_types(heat.dtype, torch.float32))
+        rising = flat.sort(dim=1).values
+        lower = torch.searchsorted(rising, flat)
+        upto = torch.searchsorted(rising, flat, right=True)
+        higher, tied = (flat.shape[1] - upto).to(flat), (upto - lower).to(flat)
+        return cls(higher.reshape(heat.shape), tied.reshape(heat.shape))
+
+    def top(self, share: Float[Tensor, " n"], rows: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n *places"]:
+        """Return for each place how much of it belongs to a ``share`` of the area where the map is highest.
+
+        1 where the map is higher than at the share's edge, 0 where it is lower; the places tied there take equal
+        parts of what is left, so that every mask has the same area, also where the map is constant. ``rows`` says
+        whose map each share is of, if not each its own.
+        """
+        higher, tied = (t if rows is None else t[rows] for t in (self.higher, self.tied))
+        area = (share.to(higher) * higher[0].numel()).reshape(-1, *(1,) * (higher.ndim - 1))
+        return ((area - higher) / tied).clamp(0, 1)
+
+
 def top_share(heat: Float[Tensor, "b h w"], share: float) -> Float[Tensor, "b h w"]:
     """Return for each place how much of it belongs to the ``share`` of the area where the map is highest.
-
-    1 where the map is higher than at the share's edge, 0 where it is lower; the places tied there take equal parts of
-    what is left, so that every mask has the same area, also where the map is constant.
 
     Raises
     ------
@@ -22,10 +49,4 @@ def top_share(heat: Float[Tensor, "b h w"], share: float) -> Float[Tensor, "b h 
     """
     if not 0 < share < 1:
         raise OptionError(f"share={share}: give a part of the area between 0 and 1, such as 0.064")
-    # In half precision the areas could not be counted.
-    flat = heat.flatten(1).float() if heat.dtype in (torch.float16, torch.bfloat16) else heat.flatten(1)
-    area = share * flat.shape[1]
-    edge = flat.topk(ceil(area), dim=1).values[:, -1:]
-    above, tied = (flat > edge).to(flat), (flat == edge).to(flat)
-    left = area - above.sum(1, keepdim=True)
-    return (above + tied * left / tied.sum(1, keepdim=True)).reshape(heat.shape)
+    return Ranking.of(heat).top(torch.full((len(heat),), share, dtype=torch.float64))
