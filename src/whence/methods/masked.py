@@ -6,11 +6,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from whence.errors import OptionError
 from whence.models.session import Session
 from whence.models.targets import Fixed, TargetSpec
 from whence.pictures.baselines import BASELINES, make_baseline
 
 BY_PROBABILITY = "what is measured under the masks is the class's probability, not its logit"
+# The finest grid that is taken unasked: cells of eight pixels in a picture of 224.
+_FINEST = 28
 Masks = Callable[[Int[Tensor, " n"]], Float[Tensor, "n 1 h w"]]
 """Makes the masks with the given numbers: 1 where the picture is kept."""
 
@@ -48,6 +51,22 @@ def blended(
 ) -> Float[Tensor, "n c h w"]:
     """Return the pictures where ``keep`` is 1, the base pictures where it is 0, and a mixture in between."""
     return x * keep + base * (1 - keep)
+
+
+def grid_side(mask: int | None, size: tuple[int, int]) -> int:
+    """Return the side of the masks' grid: as asked for, or 28, or the picture's shorter side where that is less.
+
+    Raises
+    ------
+    OptionError
+        The grid is finer than the picture.
+    """
+    if mask is not None and mask > min(size):
+        raise OptionError(
+            f"mask={mask} on inputs of {size[0]} x {size[1]}: the masks' grid must not be finer than the input, "
+            f"give at most {min(size)}"
+        )
+    return mask or min(_FINEST, *size)
 
 
 def weighted_slope(

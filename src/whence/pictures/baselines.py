@@ -55,8 +55,8 @@ def _kernel(side: int, sigma: float | None) -> Float[Tensor, " k"]:
     radius = round(25 * side / 224) if sigma is None else ceil(3 * sigma)
     spread = 50 * side / 224 if sigma is None else sigma
     # The border is mirrored without repeating the edge, which holds one pixel less than the side.
-    at = torch.arange(-min(radius, side - 1), min(radius, side - 1) + 1)
-    weight = torch.exp(-(at**2) / (2 * spread**2)) if spread > 0 else (at == 0).float()
+    at = torch.arange(-min(radius, side - 1), min(radius, side - 1) + 1, dtype=torch.float64)
+    weight = torch.exp(-(at**2) / (2 * spread**2)) if spread > 0 else (at == 0).to(at)
     return weight / weight.sum()
 
 
