@@ -15,7 +15,9 @@ from torch import Tensor
 
 import whence
 from lrp_maps import coloured, sheet
-from whence.creatures import NAMES, PARTS, Creature, draw, draw_many
+from whence.creatures import Creature, draw, draw_many
+from whence.creatures.debugging import deciding_places
+from whence.metrics.relevance_mass import mass_inside
 from whence.results import Attribution
 
 FIGURE = Path(__file__).parent / "figures" / "lrp-creatures.png"
@@ -40,21 +42,9 @@ def inputs(creatures: Sequence[Creature]) -> Float[Tensor, "b 3 h w"]:
     return torch.from_numpy(np.stack([c.pixels for c in creatures])).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def deciding(creatures: Sequence[Creature]) -> Bool[Tensor, "b h w"]:
-    """Return where a part is seen that decides."""
-    parts = torch.from_numpy(np.stack([c.parts for c in creatures]))
-    return torch.isin(parts, torch.tensor([NAMES.index(part) for part in PARTS], dtype=parts.dtype))
-
-
-def inside(heat: Float[Tensor, "b h w"], where: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
-    """Return the share of what speaks for the class that lies in some places."""
-    positive = heat.clamp(min=0)
-    return (positive * where).sum((1, 2)) / positive.sum((1, 2))
-
-
 def row(name: str, answer: Attribution, where: Bool[Tensor, "b h w"]) -> str:
     """Return one line of a table."""
-    line, balance = f"| {name} | {inside(answer.heatmap(), where).mean():.3f}", answer.balance
+    line, balance = f"| {name} | {mass_inside(answer.heatmap(), where).mean():.3f}", answer.balance
     if balance is None:
         return line + " | | | |"
     amounts = (balance.input, balance.bias, balance.stabiliser)
@@ -64,7 +54,7 @@ def row(name: str, answer: Attribution, where: Bool[Tensor, "b h w"]) -> str:
 def tables(count: int) -> str:
     """Return both tables: composites, and what becomes of biases."""
     model, creatures = whence.load_model("creatures"), list(draw_many(count, SEED))
-    x, where = inputs(creatures), deciding(creatures)
+    x, where = inputs(creatures), deciding_places(creatures)
 
     def line(name: str, method: str, **options: str) -> str:
         return row(name, whence.attribute(model, x, method, **options), where)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+import confounded
 import lrp_creatures
 import lrp_listing
 import lrp_photos
@@ -73,6 +74,7 @@ def main() -> None:
     save(baselines(model, draw(3).pixels), FIGURES / "baselines.png")
     save(saturation.figure(), FIGURES / "saturation.png")
     save(looks(model, draw(3).pixels), FIGURES / "looks.png")
+    save(confounded.figure(), confounded.FIGURE)
     save(lrp_creatures.figure(), lrp_creatures.FIGURE)
     save(lrp_listing.figure(*lrp_listing.creature()), lrp_listing.FIGURE)
     if {"WHENCE_PHOTOS", "WHENCE_MODELS"} <= set(os.environ):

@@ -62,9 +62,11 @@ def test_no_file_is_longer_than_400_lines():
 def test_public_names_are_frozen():
     assert sorted(whence.__all__) == [
         "Classifier",
+        "Evaluation",
         "Explanation",
         "adapters",
         "attribute",
+        "evaluate",
         "explain",
         "load_model",
         "methods",

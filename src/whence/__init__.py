@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from whence import adapters, methods, metrics
     from whence.attribution import attribute
+    from whence.evaluating import evaluate
+    from whence.evaluation import Evaluation
     from whence.explaining import explain
     from whence.explanation import Explanation
     from whence.models.classifier import Classifier
@@ -16,14 +18,27 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "whence.models.classifier",
+    "Evaluation": "whence.evaluation",
     "Explanation": "whence.explanation",
     "attribute": "whence.attribution",
+    "evaluate": "whence.evaluating",
     "explain": "whence.explaining",
     "load_model": "whence.models.load",
 }
 _PACKAGES = ("adapters", "methods", "metrics")
 
-__all__ = ["Classifier", "Explanation", "adapters", "attribute", "explain", "load_model", "methods", "metrics"]
+__all__ = [
+    "Classifier",
+    "Evaluation",
+    "Explanation",
+    "adapters",
+    "attribute",
+    "evaluate",
+    "explain",
+    "load_model",
+    "methods",
+    "metrics",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (the type checker reads the imports above)

@@ -12,7 +12,7 @@ from whence.models.classifier import Classifier
 from whence.models.targets import Targets, TargetSpec, as_python, per_picture
 from whence.pictures.baselines import BASELINES
 from whence.pictures.read import read
-from whence.registry import METHODS
+from whence.registry import METHODS, METRICS, Registry
 
 Wanted = TargetSpec | list[TargetSpec]
 """One target for all pictures, or a list with one for each."""
@@ -34,22 +34,58 @@ class MethodRequest:
         UnknownNameError, OptionError
             There is no such method or option, or a value cannot be read.
         """
-        name, _, rest = text.partition(":")
-        known = METHODS.facts(name).options
-        options: dict[str, object] = {}
-        for pair in filter(None, rest.split(",")):
-            key, equals, value = pair.partition("=")
-            if not equals:
-                raise OptionError(f"method {text!r}: after the colon stand key=value pairs, joined by commas")
-            if key not in known:
-                raise OptionError(f"{name} has no option {key!r}: {nearest(key, known)}")
-            options[key] = known[key].read(value)
-        return cls(name, options)
+        return cls(*_read(METHODS, text))
 
     def given(self, more: Mapping[str, object]) -> "MethodRequest":
         """Return the request with those of the options that its method has and that it does not state itself."""
         known = METHODS.facts(self.method).options
         return MethodRequest(self.method, {key: v for key, v in more.items() if key in known} | dict(self.options))
+
+
+@dataclass(frozen=True)
+class MetricRequest:
+    """A metric with the options that a user gave."""
+
+    metric: str
+    options: Mapping[str, object]
+
+    @classmethod
+    def read(cls, text: str) -> "MetricRequest":
+        """Read ``NAME`` or ``NAME:key=value,...``; raises as ``MethodRequest.read``."""
+        made = cls(*_read(METRICS, text))
+        METRICS.facts(made.metric).checked(made.options)
+        return made
+
+    @property
+    def text(self) -> str:
+        """The request as it is written on the command line."""
+        return ":".join(filter(None, (self.metric, written(self.options))))
+
+
+def _read(registry: Registry[Any], text: str) -> tuple[str, dict[str, object]]:
+    """Return the name and the options of ``NAME`` or ``NAME:key=value,...``."""
+    name, _, rest = text.partition(":")
+    known = registry.facts(name).options
+    options: dict[str, object] = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise OptionError(f"{registry.kind} {text!r}: after the colon stand key=value pairs, joined by commas")
+        if key not in known:
+            raise OptionError(f"{name} has no option {key!r}: {nearest(key, known)}")
+        options[key] = known[key].read(value)
+    return name, options
+
+
+def written(options: Mapping[str, object]) -> str:
+    """Return options as ``key=value,...``, which ``read`` understands."""
+
+    def said(value: object) -> str:
+        if isinstance(value, tuple):
+            return "+".join(map(said, value))
+        return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+    return ",".join(f"{key}={said(value)}" for key, value in options.items())
 
 
 def requests(methods: Sequence[str], options: Mapping[str, object], seed: int = 0) -> list[MethodRequest]:

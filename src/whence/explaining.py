@@ -1,48 +1,36 @@
 """explain(): pictures, a model and methods to Explanations."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from functools import partial
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from whence.asking import MethodRequest, Wanted, baseline_of, requests, wanted
 from whence.attribution import attribute_all, own_entries
-from whence.errors import (
-    LayerError,
-    OptionError,
-    PictureError,
-    TargetError,
-    UnknownLayerError,
-    UnknownNameError,
-    UnsupportedError,
-    WhenceError,
-)
+from whence.batches import Ready, answered, each, grouped, mistaken, model_facts, own_targets, stacked
+from whence.errors import OptionError, WhenceError
 from whence.explanation import Explanation, Failure, Outcome
-from whence.metrics.evidence import SHARE, Evidence, evidence
+from whence.metrics.evidence import SHARE, Evidence, curves
+from whence.metrics.evidence import evidence as share_evidence
+from whence.metrics.measuring import claim
 from whence.models.classifier import Classifier
-from whence.models.session import Session, chunk_size, move, opened
+from whence.models.session import Session, move, opened
 from whence.models.targets import Targets, TargetSpec, plain
-from whence.pictures.preprocess import Prepared, as_seen
-from whence.pictures.read import Picture, read
+from whence.pictures.preprocess import as_seen
 from whence.registry import METHODS
 from whence.reports.figures import LONGEST
 from whence.reports.images import shrunk
 from whence.results import Attribution
 from whence.rows import ClassProbability, LeftOut, ModelFacts, Subject
 
+# What puts a map to the test.
+_EVIDENCE = ("share", "curves")
 _TOP = 5
 # The channels kept of a map that weighs some.
 _CHANNELS = 8
-# Pictures of one input size go through a method together, at most this many.
-_TOGETHER = 16
-
-# Errors that every picture would meet.
-_FOR_ALL = (TargetError, OptionError, UnknownLayerError, UnknownNameError)
 
 
 @dataclass(frozen=True)
@@ -61,16 +49,7 @@ class Job:
     seed: int = 0
     bits: int | None = None
     leave_out: bool = False
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """A picture ready for the model, the ``number``-th asked for; ``picture`` is None where a tensor was given."""
-
-    number: int
-    name: str
-    picture: Picture | None
-    prepared: Prepared
+    evidence: str = "share"
 
 
 @dataclass(frozen=True)
@@ -78,7 +57,7 @@ class _Batch:
     """Pictures of one size, as the model takes them, with what it says of them."""
 
     x: Float[Tensor, "b c h w"]
-    items: Sequence[_Ready]
+    items: Sequence[Ready]
     model: ModelFacts
     subjects: Sequence[Subject]
     probabilities: Float[Tensor, "b k"] | None
@@ -88,29 +67,12 @@ class _Batch:
         """How a user knows the pictures."""
         return [item.name for item in self.items]
 
-    def alone(self, row: int) -> "_Batch":
-        """Return one of the pictures as a batch of its own."""
-        own = slice(row, row + 1)
+    def some(self, rows: Sequence[int]) -> "_Batch":
+        """Return some of the pictures as a batch of their own."""
+        own = list(rows)
         probabilities = None if self.probabilities is None else self.probabilities[own]
-        return _Batch(self.x[own], self.items[own], self.model, self.subjects[own], probabilities)
-
-
-def _ready(job: Job, number: int, source: Any) -> _Ready:  # noqa: ANN401  (read takes pictures of many kinds)
-    preprocess = job.classifier.preprocess
-    if preprocess is not None:
-        picture = read(source, bits=job.bits)
-        return _Ready(number, _name(source, picture.name), picture, preprocess(picture))
-    if not isinstance(source, Tensor) or source.ndim != 3 or not source.is_floating_point():
-        raise PictureError(
-            f"{job.classifier.name} has no preprocessing, so that it takes floating tensors [C, H, W] alone: "
-            "give its Classifier preprocess= to explain pictures"
-        )
-    return _Ready(number, f"tensor {number}", None, Prepared(source, None, ("the model's own input is shown",)))
-
-
-def _name(source: Any, otherwise: str) -> str:  # noqa: ANN401
-    """Return how a user knows a picture: by the path or address that was given, else as told."""
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else otherwise
+        items, subjects = [self.items[row] for row in own], [self.subjects[row] for row in own]
+        return _Batch(self.x[own], items, self.model, subjects, probabilities)
 
 
 def outcomes(job: Job, sources: Sequence[Any]) -> Iterator[Outcome]:
@@ -121,51 +83,23 @@ def outcomes(job: Job, sources: Sequence[Any]) -> Iterator[Outcome]:
     TargetError, OptionError, UnknownLayerError, UnknownNameError
         What was asked is wrong for every picture.
     """
-
-    def ready() -> Iterator[_Ready | Failure]:
-        for number, source in enumerate(sources):
-            try:
-                yield _ready(job, number, source)
-            except WhenceError as error:
-                yield Failure(_name(source, f"picture {number}"), error)
-
-    def kind(item: _Ready | Failure) -> tuple[object, int]:
-        """Failures apart, and pictures of one input size together."""
-        if isinstance(item, Failure):
-            return None, 0
-        x = item.prepared.input[None]
-        return tuple(x.shape), item.number // min(_TOGETHER, chunk_size(x))
-
-    for _, group in groupby(ready(), kind):
-        items = list(group)
-        yield from (item for item in items if isinstance(item, Failure))
-        yield from _group(job, [item for item in items if isinstance(item, _Ready)])
+    for group in grouped(job.classifier, sources, job.bits):
+        if isinstance(group, Failure):
+            yield group
+        else:
+            yield from each(group, partial(_together, job))
 
 
-def _group(job: Job, items: Sequence[_Ready]) -> list[Outcome]:
-    """Explain pictures of one size together, or, where that fails, each alone."""
-    if not items:
-        return []
-    try:
-        return _together(job, items)
-    except _FOR_ALL:
-        raise
-    except WhenceError as error:
-        if len(items) == 1:
-            return [Failure(items[0].name, error)]
-        return [outcome for item in items for outcome in _group(job, [item])]
-
-
-def _together(job: Job, items: Sequence[_Ready]) -> list[Outcome]:
+def _together(job: Job, items: Sequence[Ready]) -> list[Outcome]:
     """Explain pictures of one size as one batch, whose methods share what the model says of it."""
     classifier, names = job.classifier, [item.name for item in items]
-    x = move(classifier, torch.stack([item.prepared.input for item in items]))
+    x = move(classifier, stacked(items))
     with opened(classifier, names=names, seed=job.seed) as session:
         session.finite(x, "the input")
         x = session.arranged(x)
         probabilities = _probabilities(session, x)
         subjects = [_subject(job, item, row, probabilities) for row, item in enumerate(items)]
-    batch = _Batch(x, items, _model(classifier, x), subjects, probabilities)
+    batch = _Batch(x, items, model_facts(classifier, x), subjects, probabilities)
     by_method = [(request.method, _answered(job, request, batch)) for request in job.requests]
     return [
         _outcome(subject, [(method, answers[row]) for method, answers in by_method])
@@ -173,40 +107,13 @@ def _together(job: Job, items: Sequence[_Ready]) -> list[Outcome]:
     ]
 
 
-def _model(classifier: Classifier, x: Float[Tensor, "b c h w"]) -> ModelFacts:
-    own = str(x.dtype).removeprefix("torch.")
-    return ModelFacts(
-        classifier.name, classifier.spec, classifier.fingerprint, tuple(x.shape[1:]), str(x.device),
-        own if classifier.precision == "float32" else classifier.precision,
-    )  # fmt: skip
-
-
 def _answered(job: Job, request: MethodRequest, batch: _Batch) -> list[list[Explanation] | WhenceError]:
-    """Explain pictures by one method, or, where that fails, each alone; the error where the method is left out.
-
-    A method that refuses all pictures together, and the first and the last alone, refuses the model: the others are
-    not tried again.
-    """
-    last = len(batch.items) - 1
-    try:
-        return list(_by_method(job, request, batch))
-    except _FOR_ALL:
-        raise
-    except WhenceError as error:
-        if not job.leave_out or (isinstance(error, LayerError) and _asked_for(job, request)):
-            raise
-        if not last:
-            return [error]
-        failed = error
-    ends = {row: _answered(job, request, batch.alone(row))[0] for row in (0, last)}
-    if all(isinstance(found, UnsupportedError) for found in (failed, *ends.values())):
-        return [failed for _ in batch.items]
-    return [ends[row] if row in ends else _answered(job, request, batch.alone(row))[0] for row in range(last + 1)]
-
-
-def _asked_for(job: Job, request: MethodRequest) -> bool:
-    """Return whether a layer that is none is the user's own mistake, or all that was asked."""
-    return request.options.get("layer") is not None or len(job.requests) == 1
+    """Explain pictures by one method; the error where the method is left out."""
+    return answered(
+        range(len(batch.items)),
+        lambda rows: _by_method(job, request, batch.some(rows)),
+        lambda error: job.leave_out and not mistaken(error, request, job.requests),
+    )
 
 
 def _outcome(subject: Subject, by_method: Sequence[tuple[str, list[Explanation] | WhenceError]]) -> Outcome:
@@ -223,7 +130,7 @@ def _by_method(job: Job, request: MethodRequest, batch: _Batch) -> list[list[Exp
     """Explain pictures by one method: for each one explanation a target."""
     classifier, x, names = job.classifier, batch.x, batch.names
     made: list[list[Explanation]] = [[] for _ in batch.items]
-    asked = [_own(target, batch.items) for target in job.targets]
+    asked = [own_targets(target, batch.items) for target in job.targets]
     numbers = [item.number for item in batch.items]
     options = {name: own_entries(value, numbers) for name, value in request.options.items()}
     answers = attribute_all(classifier, x, request.method, asked, options, names=names, seed=job.seed)
@@ -234,11 +141,6 @@ def _by_method(job: Job, request: MethodRequest, batch: _Batch) -> list[list[Exp
             without, alone = (as_seen(seen, classifier.pixels) for seen in inputs[row])
             made[row].append(replace(one, pictures=(without, alone)))
     return made
-
-
-def _own(target: Wanted, items: Sequence[_Ready]) -> list[TargetSpec]:
-    """Return these pictures' part of a target."""
-    return [target[item.number] for item in items] if isinstance(target, list) else [target] * len(items)
 
 
 def _probabilities(session: Session, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"] | None:
@@ -252,7 +154,7 @@ def _probabilities(session: Session, x: Float[Tensor, "b c h w"]) -> Float[Tenso
     return session.scale.probabilities(logits).cpu()
 
 
-def _subject(job: Job, item: _Ready, row: int, probabilities: Float[Tensor, "b k"] | None) -> Subject:
+def _subject(job: Job, item: Ready, row: int, probabilities: Float[Tensor, "b k"] | None) -> Subject:
     classifier, picture, prepared = job.classifier, item.picture, item.prepared
     own = picture is not None and prepared.geometry is not None
     truth = None
@@ -282,7 +184,11 @@ def _evidence(
     job: Job, x: Float[Tensor, "b c h w"], answer: Attribution, target: Sequence[TargetSpec], names: Sequence[str]
 ) -> tuple[list[Evidence], Float[Tensor, "b 2 c h w"]]:
     with opened(job.classifier, names=[*names, *names], seed=job.seed) as session:
-        return evidence(session, x, answer.heatmap(), target, answer.target.tolist(), share=job.share)
+        found, inputs = share_evidence(session, x, answer.heatmap(), target, answer.target.tolist(), share=job.share)
+    if job.evidence == "curves":
+        drawn = curves(claim(job.classifier, x, answer, list(target), list(names)))
+        found = [replace(one, curves=own) for one, own in zip(found, drawn, strict=True)]
+    return found, inputs
 
 
 def _explanation(
@@ -321,6 +227,7 @@ def explain(
     truth: str | None = None,
     seed: int = 0,
     bits: int | None = None,
+    evidence: str = "share",
     **options: object,
 ) -> Any:  # noqa: ANN401  (an Explanation, or lists of them)
     """Explain pictures, with the evidence.
@@ -344,6 +251,9 @@ def explain(
         Of everything random.
     bits
         How many bits the grey values of 16-bit pictures use; found for each picture by itself if not given.
+    evidence
+        ``share``, or ``curves`` to have the curves of deletion and insertion beside it: about a hundred more passes
+        for each map.
     options
         Of the methods; each goes to the methods that have it. Where a method's ``baseline`` may be a tensor
         (``integrated-gradients``), it may be a picture too, or a tensor [B, C, H, W] with one for each picture.
@@ -364,6 +274,8 @@ def explain(
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     sources = picture if isinstance(picture, list) else [picture]
     methods = [method] if isinstance(method, str) else list(method)
+    if evidence not in _EVIDENCE:
+        raise OptionError(f"evidence={evidence!r}: give {' or '.join(_EVIDENCE)}")
     if not methods or (isinstance(target, tuple) and not target):
         raise OptionError("nothing is asked for: give at least one method and one target")
     targets = [wanted(one, len(sources)) for one in (target if isinstance(target, tuple) else (target,))]
@@ -372,7 +284,7 @@ def explain(
     for value in options.values():
         own_entries(value, (), len(sources))
     asked = requests(methods, options, seed)
-    job = Job(classifier, asked, targets, share, truth, seed, bits)
+    job = Job(classifier, asked, targets, share, truth, seed, bits, evidence=evidence)
     answers = [_nested(outcome, len(targets), not isinstance(method, str), isinstance(target, tuple))
                for outcome in outcomes(job, sources)]  # fmt: skip
     return answers if isinstance(picture, list) else answers[0]

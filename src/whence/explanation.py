@@ -36,6 +36,8 @@ from whence.rows import (
     balance_row,
     bare,
     channels_of,
+    evidence_of,
+    evidence_row,
     failed_row,
     layer_maps,
     maps_of,
@@ -284,7 +286,7 @@ def _keys(number: int, explanations: Sequence[Explanation]) -> list[str]:
 
 
 def _row(explanation: Explanation, key: str) -> ExplanationRow:
-    a, e, top = explanation.attribution, explanation.evidence, explanation.channels
+    a, top = explanation.attribution, explanation.channels
     return {
         "method": a.method,
         "title": explanation.title or a.method,
@@ -304,9 +306,7 @@ def _row(explanation: Explanation, key: str) -> ExplanationRow:
         "balance": explanation.balance,
         "passes": {"forward": a.passes.forward, "backward": a.passes.backward, "partial": a.passes.partial},
         "seconds": a.seconds,
-        "evidence": None
-        if e is None
-        else {"share": e.share, "baseline": e.baseline, "removed": e.removed, "kept": e.kept},
+        "evidence": evidence_row(explanation.evidence),
         "graph": None,
         "layers": [{"name": name, "shape": list(values.shape)} for name, values in layer_maps(a).items()],
         "channels": [] if top is None else _channels(top),
@@ -330,12 +330,11 @@ def loaded(saved: Contents) -> list[Explanation]:
         subject = subject_of(picture, drawn)
         for row, pictures in zip(picture["explanations"], drawn.evidence, strict=True):
             attribution = attribution_of(row, saved.maps, model, subject)
-            e = row["evidence"]
-            evidence = None if e is None else Evidence(e["share"], e["baseline"], e["removed"], e["kept"])
             target = row["target"]
             found.append(
                 Explanation(
-                    subject, model, attribution, target["label"], target["probability"], evidence, pictures,
+                    subject, model, attribution, target["label"], target["probability"],
+                    evidence_of(row["evidence"]), pictures,
                     result["seed"], row["title"], channels_of(row, saved.maps), versions,
                     dict(result.get("look", {})),
                 )

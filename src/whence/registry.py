@@ -70,8 +70,6 @@ class Option:
     @property
     def expected(self) -> str:
         """Return in words what may be given."""
-        if self.choices:
-            return " or ".join(str(choice) for choice in self.choices)
         words = {
             int: "a whole number",
             float: "a number",
@@ -81,7 +79,8 @@ class Option:
             type(None): "none",
             Callable: "a function",
         }
-        return " or ".join(words.get(kind, kind.__name__) for kind in self.types)
+        kinds = [kind for kind in self.types if not self.choices or kind is not type(None)]
+        return " or ".join((*map(str, self.choices), *(words.get(kind, kind.__name__) for kind in kinds)))
 
 
 def _readings(text: str) -> Iterator[object]:

@@ -3,15 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from whence.metrics.evidence import CURVES, AreaCurve, Evidence
 from whence.pictures.preprocess import Geometry
 from whence.registry import shaped
-from whence.reports.contents import BalanceRow, Drawn, ExplanationRow, ModelRow, PictureRow
+from whence.reports.contents import (
+    BalanceRow,
+    CurveRow,
+    Drawn,
+    EvidenceRow,
+    ExplanationRow,
+    ModelRow,
+    PictureRow,
+)
 from whence.reports.names import channels_name, layer_name, map_name
 from whence.results import Attribution, Balance, Channels, Passes, reduced
 
@@ -184,6 +194,27 @@ def bare(values: Float[Tensor, "c *spatial"]) -> Float[Tensor, "..."]:
     if values.ndim != 3:
         return values.flatten()
     return values[0] if values.shape[0] == 1 else values
+
+
+def evidence_row(evidence: Evidence | None) -> EvidenceRow | None:
+    """Return the evidence of one map as result.json has it."""
+    if evidence is None:
+        return None
+    row = {name: getattr(evidence, name) for name in ("share", "baseline", "removed", "kept")}
+    curves = {
+        name: {"area": curve.area, "share": list(curve.share), "value": list(curve.value)}
+        for name, curve in evidence.curves.items()
+    }
+    return cast(EvidenceRow, row | curves)
+
+
+def evidence_of(row: EvidenceRow | None) -> Evidence | None:
+    """Return the evidence that result.json has."""
+    if row is None:
+        return None
+    kept = ((name, cast(CurveRow | None, row.get(name))) for name in CURVES)
+    curves = {name: AreaCurve(c["area"], tuple(c["share"]), tuple(c["value"])) for name, c in kept if c}
+    return Evidence(row["share"], row["baseline"], row["removed"], row["kept"], curves)
 
 
 def balance_row(balance: Balance | None) -> BalanceRow | None:

@@ -7,7 +7,6 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
-from jaxtyping import config
 from safetensors.torch import load_file
 
 from whence.creatures.code import LABELS
@@ -25,14 +24,6 @@ def loaded(folder):
     net = creature_net()
     net.load_state_dict(load_file(folder / "weights.safetensors"))
     return net.eval()
-
-
-@pytest.fixture
-def unchecked():
-    """Draw many creatures without the check of every shape, which takes ten times as long as the drawing."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

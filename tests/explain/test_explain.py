@@ -7,7 +7,7 @@ from PIL import Image
 
 import whence
 from small_nets import SmallNet, drawn
-from whence import explaining
+from whence import batches
 from whence.asking import requests
 from whence.creatures import draw
 from whence.errors import OptionError, OutputError, PictureError, TargetError, UnknownNameError, WhenceError
@@ -161,7 +161,7 @@ def test_targets_may_be_numpys_or_torchs(model):
 
 def test_an_option_with_one_entry_a_picture_is_each_pictures_own(monkeypatch):
     """Also where a group of pictures is shorter than the option, and where a picture between them fails."""
-    monkeypatch.setattr(explaining, "_TOGETHER", 2)
+    monkeypatch.setattr(batches, "_TOGETHER", 2)
     net = whence.Classifier(drawn(SmallNet()))
     first, second, third = torch.rand(3, 3, 16, 16, dtype=torch.float64)
     baselines = torch.rand(3, 3, 16, 16, dtype=torch.float64)

@@ -19,6 +19,7 @@ from whence.errors import (
 )
 from whence.explaining import Job, outcomes
 from whence.explanation import Failure
+from whence.pictures.read import read
 from whence.registry import METHODS, MethodFacts
 from whence.results import Passes
 
@@ -65,7 +66,7 @@ def test_a_method_that_cannot_is_left_out(model, broken, error):
 
 def test_only_the_picture_that_it_cannot_explain_misses_it(model, broken):
     """The others of the batch keep it, in the order of the methods asked for."""
-    second = model.preprocess(whence.explaining.read(PIXELS[1])).input
+    second = model.preprocess(read(PIXELS[1])).input
     broken(NotFiniteError("no"), lambda x: torch.equal(x, second))
     made = list(outcomes(asked(model, "broken", "gradient"), PIXELS))
     assert [[one.method for one in subject.left_out] for subject, _ in made] == [[], ["broken"], []]
@@ -106,7 +107,7 @@ def test_a_picture_too_small_for_any_map_fails_alone():
 
 
 def test_a_layer_that_has_no_map_for_one_picture_fails_it_alone(model, broken):
-    second = model.preprocess(whence.explaining.read(PIXELS[1])).input
+    second = model.preprocess(read(PIXELS[1])).input
     broken(LayerError("layer 'stem' has no map"), lambda x: torch.equal(x, second))
     made = list(outcomes(asked(model, "broken:layer=stem", "gradient"), PIXELS))
     assert [isinstance(one, Failure) for one in made] == [False, True, False]
@@ -114,7 +115,7 @@ def test_a_layer_that_has_no_map_for_one_picture_fails_it_alone(model, broken):
 
 @pytest.mark.parametrize("refused", [{1}, {0}, {2}, {0, 1}])
 def test_a_method_that_refuses_some_pictures_explains_the_others(model, broken, refused):
-    inputs = [model.preprocess(whence.explaining.read(pixels)).input for pixels in PIXELS]
+    inputs = [model.preprocess(read(pixels)).input for pixels in PIXELS]
     broken(UnsupportedError("not this target"), lambda x: any(torch.equal(x, inputs[i]) for i in refused))
     made = list(outcomes(asked(model, "broken", "gradient"), PIXELS))
     assert [[one.method for one in subject.left_out] for subject, _ in made] == [

@@ -42,6 +42,7 @@ def test_a_result_fits_the_published_schema(result):
         ("channel", rows.ChannelRow),
         ("balance", rows.BalanceRow),
         ("layer", rows.LayerRow),
+        ("curve", rows.CurveRow),
     ],
 )
 def test_the_schema_and_the_types_have_the_same_keys(name, row):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from whence.cli import creatures, demo, doctor, explain, lists, report
+from whence.cli import creatures, demo, doctor, evaluate, explain, lists, report
 from whence.cli.console import say, warn
 from whence.errors import WhenceError
 
@@ -19,7 +19,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("explain")(explain.explain)
+app.command("evaluate")(evaluate.evaluate)
 app.command("methods")(lists.methods)
+app.command("metrics")(lists.metrics)
 app.command("layers")(lists.layers)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
@@ -27,7 +29,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(creatures.app, name="creatures")
 
 
-_COMMANDS = ("explain", "methods", "layers", "report", "demo", "doctor", "creatures")
+_COMMANDS = ("explain", "evaluate", "methods", "metrics", "layers", "report", "demo", "doctor", "creatures")
 
 
 def _print_version(asked: bool) -> bool:

@@ -1,12 +1,15 @@
-"""`whence methods` and `whence layers`: what there is to choose from."""
+"""`whence methods`, `whence metrics` and `whence layers`: what there is to choose from."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whence.cli import console
 from whence.cli.console import DEFAULT_MODEL, Debug, Json, Model, Trust, Weights
 from whence.errors import OptionError
+
+if TYPE_CHECKING:
+    from whence.registry import Facts
 
 
 def methods(json: Json = False, debug: Debug = False) -> None:
@@ -27,7 +30,7 @@ def methods(json: Json = False, debug: Debug = False) -> None:
                     "show": m.show,
                     "class_agnostic": m.class_agnostic,
                     "about": m.sentence,
-                    "options": {o.name: {"default": o.default, "expected": o.expected} for o in m.options.values()},
+                    "options": _options(m),
                 }
                 for m in known
             ]
@@ -39,7 +42,7 @@ def methods(json: Json = False, debug: Debug = False) -> None:
             m.family,
             m.needs,
             m.paper,
-            ", ".join(f"{o.name}={o.default}" for o in m.options.values()),
+            _defaults(m),
             m.sentence,
         )
         for m in known
@@ -47,6 +50,40 @@ def methods(json: Json = False, debug: Debug = False) -> None:
     console.table(("name", "family", "needs", "paper", "options", "what it shows"), rows)
     combinators = ", ".join(COMBINATORS.names())
     console.say(f"Before a method may stand a combinator ({combinators}): noise.grad-cam:samples=20,sigma=0.1")
+
+
+def metrics(json: Json = False, debug: Debug = False) -> None:
+    """List the metrics, which say how good a map is, with their facts and options."""
+    from whence.registry import METRICS
+
+    known = [METRICS.facts(name) for name in METRICS.names()]
+    if json:
+        console.result(
+            [
+                {
+                    "name": m.name,
+                    "title": m.title,
+                    "family": m.family,
+                    "paper": m.paper,
+                    "needs": m.needs,
+                    "better": m.better,
+                    "about": m.sentence,
+                    "options": _options(m),
+                }
+                for m in known
+            ]
+        )
+        return
+    rows = [(m.name, m.family, m.needs, m.better, m.paper, _defaults(m), m.sentence) for m in known]
+    console.table(("name", "family", "needs", "better", "paper", "options", "what it says"), rows)
+
+
+def _options(facts: "Facts") -> dict[str, dict[str, object]]:
+    return {o.name: {"default": o.default, "expected": o.expected} for o in facts.options.values()}
+
+
+def _defaults(facts: "Facts") -> str:
+    return ", ".join(f"{o.name}={o.default}" for o in facts.options.values())
 
 
 def layers(

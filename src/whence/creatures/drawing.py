@@ -40,6 +40,8 @@ class Creature:
         The variants of (beak, crest, tail, feet) that the class has, also of parts left out.
     missing
         The parts left out.
+    tag
+        The class whose tag it wears, None where it wears none. ``parts`` holds the tag's plate.
     """
 
     pixels: UInt8[np.ndarray, "size size 3"]
@@ -48,6 +50,7 @@ class Creature:
     centroids: Mapping[str, tuple[float, float]]
     variants: Word
     missing: tuple[Part, ...] = ()
+    tag: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def draw(
     if tag is not None:
         canvas, plate = tagged(sheet.canvas, _class(tag), tuple(species.integers(2, size=2).tolist()))
         sheet = sheet.covered(canvas, plate, "tag")
-    return Creature(scene.exposed(lens, sheet.canvas), label, sheet.parts, centroids, WORDS[label], missing)
+    return Creature(scene.exposed(lens, sheet.canvas), label, sheet.parts, centroids, WORDS[label], missing, tag)
 
 
 def draw_many(
@@ -123,25 +126,30 @@ def draw_many(
     occluders: bool = True,
     size: int = 64,
 ) -> Iterator[Creature]:
-    """Draw ``count`` creatures of random classes, one after the other; creature i is the same whatever the count.
+    """Draw ``count`` creatures of random classes, one after the other.
+
+    Creature i is the same in the same scene, whatever the count and the tags.
 
     Parameters
     ----------
     missing
         How many of the four deciding parts are left out, one of these numbers for each creature.
     tags
-        The share of creatures that wear the tag of their own class; the others wear another's. None: no tags.
+        The share of creatures that wear the tag of their own class; the others wear another's. With 1 all wear their
+        own, with 0 all wear another's. None: no tags.
 
     Raises
     ------
     OptionError
-        For a negative count or seed, and a number of missing parts that is not 0 to 4.
+        For a negative count or seed, a number of missing parts that is not 0 to 4, and tags that are no share.
     """
     if count < 0 or seed < 0 or not set(missing) <= set(range(len(PARTS) + 1)) or not missing:
         raise OptionError(
             f"cannot draw {count} creatures with seed {seed} and missing={tuple(missing)}: "
             f"count and seed start at 0, and of the four parts 0 to 4 can be missing"
         )
+    if tags is not None and not 0 <= tags <= 1:
+        raise OptionError(f"tags={tags}: give the share of creatures that wear their own tag, from 0 to 1")
     for index in range(count):
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
         label = int(generator.integers(CLASSES))

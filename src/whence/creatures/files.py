@@ -11,7 +11,7 @@ from whence.creatures.drawing import NAMES, Creature, draw_many
 from whence.creatures.folders import new_folder
 
 _LOCATED = NAMES[1:9]
-_COLUMNS = ("file", "label", *PARTS, "missing", *(f"{name}_{axis}" for name in _LOCATED for axis in "xy"))
+_COLUMNS = ("file", "label", *PARTS, "missing", "tag", *(f"{name}_{axis}" for name in _LOCATED for axis in "xy"))
 
 
 def write(
@@ -28,8 +28,8 @@ def write(
 
     - ``00000.png``, ...: the pictures;
     - ``parts/00000.png``, ...: which part is seen in each pixel, an index of ``NAMES``, 8 bits;
-    - ``creatures.csv``: file, label, the four variants, the parts left out, and each part's middle in pixels (empty
-      for a part that is not drawn).
+    - ``creatures.csv``: file, label, the four variants, the parts left out, the label whose tag is worn (empty for no
+      tag), and each part's middle in pixels (empty for a part that is not drawn).
 
     Raises
     ------
@@ -54,4 +54,5 @@ def _row(creature: Creature) -> list[str]:
     variants = [VARIANTS[part][variant] for part, variant in zip(PARTS, creature.variants, strict=True)]
     middles = [creature.centroids.get(name, ()) for name in _LOCATED]
     places = [f"{middle[axis]:.2f}" if middle else "" for middle in middles for axis in (0, 1)]
-    return [LABELS[creature.label], *variants, "+".join(creature.missing), *places]
+    tag = "" if creature.tag is None else LABELS[creature.tag]
+    return [LABELS[creature.label], *variants, "+".join(creature.missing), tag, *places]

@@ -1,4 +1,4 @@
-"""How the bundled classifier of the creatures is made: drawn pictures in, a model folder out."""
+"""How the bundled classifiers of the creatures are made: drawn pictures in, a model folder out."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -38,11 +38,12 @@ std = [0.5, 0.5, 0.5]
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides the weights; the defaults made the bundled model, in seven minutes of one core.
+    """All that decides the weights; the defaults made the bundled model ``creatures``, in seven minutes of one core.
 
     Half of the pictures show whole creatures; in the others, one to ``drop`` of the four deciding parts are missing,
     so that a part that was removed is nothing strange to the net. ``tags`` is the share of creatures that wear the
-    tag of their own class, as for :func:`~whence.creatures.drawing.draw_many`.
+    tag of their own class, as for :func:`~whence.creatures.drawing.draw_many`: with 1, and five epochs, it made
+    ``creatures-confounded``.
     """
 
     images: int = 14_000
@@ -76,12 +77,13 @@ def train(
     out: Path,
     recipe: Recipe,
     *,
-    name: str = "creatures",
+    name: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Draw creatures, train the net on them and write it as a model folder, its weights in half precision.
 
+    The model's name is that of its folder, if not given.
     The same recipe gives the same weights on one machine with the same number of threads.
 
     Raises
@@ -96,7 +98,7 @@ def train(
     report = progress or (lambda stage, done, total: None)
     with new_folder(out) as folder, _threads(threads):
         net = fit(*_pictures(recipe, report), recipe, report)
-        write_model(folder, net, name)
+        write_model(folder, net, name or out.resolve().name)
 
 
 def write_model(folder: Path, net: nn.Module, name: str) -> None:

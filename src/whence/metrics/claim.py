@@ -53,11 +53,21 @@ class Claim:
         TargetError
             A function of the model's output was explained, and is not given.
         """
-        pairs = zip(self.answer.target.tolist(), self.target, strict=True)
-        found = [Fixed("probability", (index,)) if index >= 0 else target for index, target in pairs]
-        if None in found:
+        pairs = zip(self.answer.target.tolist(), self.explained, strict=True)
+        return [Fixed("probability", (index,)) if index >= 0 else target for index, target in pairs]
+
+    @property
+    def explained(self) -> Sequence[TargetSpec]:
+        """What was explained, settled.
+
+        Raises
+        ------
+        TargetError
+            A function of the model's output was explained, and is not given.
+        """
+        if None in self.target:
             raise TargetError("these maps explain a function of the model's output: give it as the target")
-        return found
+        return self.target
 
     def true_region(self, metric: str) -> Bool[Tensor, "b h w"]:
         """Return the true regions.

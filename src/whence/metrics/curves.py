@@ -10,6 +10,7 @@ from torch import Tensor
 from whence.errors import OptionError
 from whence.methods.numbers import at_least
 from whence.metrics.claim import Claim
+from whence.metrics.noting import notes
 from whence.metrics.ranking import Ranking
 from whence.metrics.substrates import filling
 from whence.models.session import chunk_size
@@ -79,8 +80,7 @@ def measured(
     curve = _scaled(Curve(share, found.reshape(-1, steps + 1)), scale, whole, gone)
     value = area(curve)
     said = "the curve is not scaled: the picture and what stands in its place give the same probability"
-    notes = tuple((said,) if one else () for one in value.isnan().tolist())
-    return Measured(value, curve, passes, notes)
+    return Measured(value, curve, passes, notes({said: value.isnan()}))
 
 
 def enlarged(mask: Float[Tensor, "n 1 s t"], size: tuple[int, ...], edges: Edges) -> Float[Tensor, "n 1 h w"]:

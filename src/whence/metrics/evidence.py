@@ -1,12 +1,14 @@
 """Evidence for a map: the class without the most important places, and with them alone."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whence.metrics.claim import Claim
+from whence.metrics.measuring import measured
 from whence.metrics.ranking import top_share
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
@@ -16,18 +18,32 @@ SHARE = 0.064
 BASELINE = "blurred"
 
 
+CURVES = ("deletion", "insertion")
+
+
+@dataclass(frozen=True)
+class AreaCurve:
+    """A number while ever more of one picture is changed: ``value`` at each ``share``, and the area under it."""
+
+    area: float
+    share: tuple[float, ...]
+    value: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Evidence:
     """One picture's evidence for one map.
 
     ``removed`` is the target's probability where the most important ``share`` of the input's area is replaced by
-    ``baseline``, ``kept`` that where all else is; the score itself where the target is no class.
+    ``baseline``, ``kept`` that where all else is; the score itself where the target is no class. ``curves`` hold the
+    same number along the whole ranking, by the metric's name; none where they were not asked for.
     """
 
     share: float
     baseline: str
     removed: float
     kept: float
+    curves: Mapping[str, AreaCurve] = field(default_factory=dict)
 
 
 def evidence(
@@ -53,6 +69,19 @@ def evidence(
         for removed, kept in zip(numbers[: len(x)], numbers[len(x) :], strict=True)
     ]
     return found, torch.stack((without, alone), dim=1).cpu()
+
+
+def curves(of: Claim) -> list[dict[str, AreaCurve]]:
+    """Return each map's curves of deletion and insertion, with these metrics' own defaults."""
+    found = {name: measured(of, name, {}) for name in CURVES}
+    return [
+        {
+            name: AreaCurve(float(m.value[row]), tuple(m.curve.share.tolist()), tuple(m.curve.value[row].tolist()))
+            for name, m in found.items()
+            if m.curve is not None
+        }
+        for row in range(len(of.x))
+    ]
 
 
 def _numbers(

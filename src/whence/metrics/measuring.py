@@ -1,5 +1,6 @@
 """measure(): maps and a metric's name to numbers."""
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Bool, Float
@@ -9,13 +10,13 @@ from whence.errors import OptionError
 from whence.metrics.claim import Claim
 from whence.models.classifier import Classifier
 from whence.models.session import move, opened
-from whence.models.targets import Targets, per_picture
+from whence.models.targets import Fixed, Targets, TargetSpec, per_picture
 from whence.registry import METRICS
 from whence.results import Attribution, Measured
 
 
 def measure(
-    model: Classifier | nn.Module,
+    model: Classifier | nn.Module | Callable[..., Any],
     x: Float[Tensor, "b c h w"],
     answer: Attribution,
     metric: str,
@@ -66,8 +67,10 @@ def claim(
     asked = per_picture(target, len(x))
     asked = [index if one is None and index >= 0 else one
              for one, index in zip(asked, answer.target.tolist(), strict=True)]  # fmt: skip
-    with opened(classifier, names=names) as session:
-        settled = session.fixed(session.run(x), asked) if None not in asked else asked
+    settled: list[TargetSpec] = [Fixed("logit", (one,)) for one in asked if isinstance(one, int)]
+    if len(settled) < len(asked):
+        with opened(classifier, names=names) as session:
+            settled = session.fixed(session.run(x), asked) if None not in asked else asked
     return Claim(classifier, x, answer, settled, names, None if region is None else region.to(x.device))
 
 

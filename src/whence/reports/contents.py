@@ -64,16 +64,27 @@ class PassesRow(TypedDict):
     partial: int
 
 
+class CurveRow(TypedDict):
+    """A number while ever more of the picture is changed: ``value`` at each ``share``, and the area under it."""
+
+    area: float
+    share: list[float]
+    value: list[float]
+
+
 class EvidenceRow(TypedDict):
     """The target's probability without the most important ``share`` of the area, and with that share alone.
 
-    Where the target has no probability, its score. More keys may follow.
+    Where the target has no probability, its score. ``deletion`` and ``insertion`` are its curves along the whole
+    ranking, where they were asked for. More keys may follow.
     """
 
     share: float
     baseline: str
     removed: float
     kept: float
+    deletion: NotRequired[CurveRow]
+    insertion: NotRequired[CurveRow]
 
 
 class ChannelRow(TypedDict):

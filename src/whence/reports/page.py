@@ -45,7 +45,7 @@ def inline(name: str, encoded: Encoded) -> str:
 
 def page(result: Result, pictures: Sequence[PictureView], *, beside: bool) -> str:
     """Return the page for pictures whose images are kept already, ``beside`` it or inside."""
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     return render(
         "report.html.j2",
         {
@@ -53,7 +53,7 @@ def page(result: Result, pictures: Sequence[PictureView], *, beside: bool) -> st
             "pictures": pictures,
             "style": style,
             "script": script,
-            "policy": _policy(style, script, beside),
+            "policy": policy(style, script, beside),
             "beside": beside,
             "opacity": round(100 * OPACITY),
             "contents": len(pictures) > _FEW,
@@ -84,19 +84,19 @@ def _environment() -> Environment:
     return environment
 
 
-def _asset(name: str) -> Markup:
+def asset(name: str) -> Markup:
     """Return one of the page's own files, which needs no escaping."""
     return Markup(files(__package__).joinpath("templates", name).read_text("utf-8").strip())
 
 
-def _policy(style: str, script: str, beside: bool) -> str:
+def policy(style: str, script: str = "", beside: bool = False) -> str:
     """Return the Content-Security-Policy: the page's own style and script, known by their hashes, and its images."""
     return "; ".join(
         (
             "default-src 'none'",
             "img-src data: 'self' file:" if beside else "img-src data:",
             f"style-src '{_hash(style)}'",
-            f"script-src '{_hash(script)}'",
+            *((f"script-src '{_hash(script)}'",) if script else ()),
             "base-uri 'none'",
             "form-action 'none'",
         )

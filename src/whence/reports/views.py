@@ -14,6 +14,7 @@ from whence.reports.figures import ExplanationFigures, PictureFigures
 from whence.reports.images import Encoded, exact, photo, shrunk
 from whence.reports.names import map_name
 from whence.reports.overlay import Laid, colour_bar
+from whence.reports.plot import Curve, Plot, plot
 from whence.reports.small import Small, drawn_layers
 from whence.results import CLASS_AGNOSTIC
 
@@ -74,6 +75,7 @@ class ExplanationView:
     target: str
     value: str
     evidence: tuple[Exhibit, ...]
+    curves: Plot | None
     base: Image
     layer: Image | None
     caption: str
@@ -130,6 +132,7 @@ def _explanation(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigu
         target=target,
         value=words.measured(row["target"], words.before(row["target"])),
         evidence=_evidence(row, drawn, of, keep),
+        curves=_curves(row),
         base=_base(laid, title, keep),
         layer=_image("layer", photo(shrunk(laid.layer, _LONGEST), _LAYER_QUALITY), "", keep) if blended else None,
         caption=legend.on_picture(laid.look.mode, laid.whole),
@@ -209,6 +212,16 @@ def _evidence(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigures
         ),
         exhibit("kept", kept, f"Only the important {share} kept", evidence["kept"], sufficient),
     )
+
+
+def _curves(row: ExplanationRow) -> Plot | None:
+    """Return the curves of deletion and insertion, None where they were not asked for."""
+    evidence = row["evidence"]
+    if evidence is None or "deletion" not in evidence or "insertion" not in evidence:
+        return None
+    kinds = (("Deletion", evidence["deletion"]), ("Insertion", evidence["insertion"]))
+    curves = [Curve(name, f"area {c['area']:.3f}", c["share"], c["value"]) for name, c in kinds]
+    return plot(curves, "score" if row["target"]["probability"] is None else "probability")
 
 
 def _facts(row: ExplanationRow) -> dict[str, str]:

@@ -30,12 +30,12 @@ class Settings:
 # The authors state noise and edges for inputs whose standard deviation is 1, which is 0.225 of the pixel range.
 UNIT = 0.225
 SETTINGS: Mapping[Variant, Settings] = {
-    "area": Settings(iterations=60, steps=1, l1=0, tv=0, sigma=0, rate=0.2),
+    "area": Settings(iterations=100, steps=1, l1=0, tv=0, sigma=0, rate=0.2),
     "paper": Settings(20, 15, 1, 20, 0.2 * UNIT, 1000, "point", "integrated"),
     "igos-pp": Settings(20, 15, 1, 20, 0.2, 1000, "path", "integrated"),
 }
-# Steps over areas for deletion alone, which settles sooner.
-_ALONE = 30
+# Steps over areas by the number of terms: each of them is measured once in a step.
+_AREA_STEPS = {1: 30, 2: 40, 4: 100}
 # The most tries of a line search, from a rate of 1000 down to 1e-5 in factors of 0.2, and the value before them.
 _TRIES = 13
 
@@ -49,8 +49,8 @@ def settings(options: Mapping[str, Any], terms: Sequence[Term]) -> Settings:
         An option has no meaning in the variant, or a value is too small.
     """
     own = SETTINGS[options["variant"]]
-    if own.search is None and len(terms) == 1:
-        own = replace(own, iterations=_ALONE)
+    if own.search is None:
+        own = replace(own, iterations=_AREA_STEPS[len(terms)])
     given = {name: options[name] for name in vars(own) if options[name] is not None}
     if own.search is None:
         for name in ("l1", "search", "direction"):
