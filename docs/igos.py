@@ -166,7 +166,7 @@ def figure(model: Classifier, picture: PictureSource, name: str) -> Image.Image:
         rows.append(Row(title, (about, f"whence: {asked.replace(',', ', ')}"), tiles))
     top = percent(SHARE)
     about = (
-        f"The model {model.name} says: {class_of(found[0])}. Where does it see that?",
+        f'The model "{model.name}" says: {class_of(found[0])}. Where does it see that?',
         "Bright places speak for the class; of a map with a sign, orange ones speak for it and blue ones against it.",
         f"The two pictures on the right test a map. In one the {top} of the area that it ranks highest is blurred "
         f"away; in the other these {top} stand alone and all else is blurred. Beneath each stands what the model "

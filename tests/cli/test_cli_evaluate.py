@@ -104,6 +104,8 @@ def test_a_second_run_measures_only_what_is_new(pictures, measured, tmp_path):
     assert [line["method"] for line in lines(out)] == ["grad-cam"] * 3 + ["gradient"] * 3
     assert evaluated(pictures, "--out", out, methods=["gradient", "grad-cam"]) == 0
     assert len(measured["calls"]) == 6
+    assert evaluated(pictures, "--out", out, metrics=[QUICK, "deletion:grid=4,steps=3"]) == 0
+    assert len(measured["calls"]) == 9
 
 
 def test_the_numbers_of_the_file_are_those_that_stay(pictures, tmp_path, capsys):
