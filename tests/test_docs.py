@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "methods"
 DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 # What `explain` and `attribute` take beside the options of methods.
-OWN = {"target", "share", "truth", "seed", "bits"}
+OWN = {"target", "share", "truth", "seed", "bits", "evidence"}
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from whence import adapters, methods, metrics
     from whence.attribution import attribute
-    from whence.evaluating import evaluate
-    from whence.evaluation import Evaluation
+    from whence.evaluation.evaluate import evaluate
+    from whence.evaluation.result import Evaluation
     from whence.explaining import explain
     from whence.explanation import Explanation
     from whence.models.classifier import Classifier
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "whence.models.classifier",
-    "Evaluation": "whence.evaluation",
+    "Evaluation": "whence.evaluation.result",
     "Explanation": "whence.explanation",
     "attribute": "whence.attribution",
-    "evaluate": "whence.evaluating",
+    "evaluate": "whence.evaluation.evaluate",
     "explain": "whence.explaining",
     "load_model": "whence.models.load",
 }

@@ -1,9 +1,9 @@
 """What is asked for: the methods with the options that a user gave, targets and baselines."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -17,6 +17,8 @@ from whence.registry import METHODS, METRICS, Registry
 Wanted = TargetSpec | list[TargetSpec]
 """One target for all pictures, or a list with one for each."""
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class MethodRequest:
@@ -24,6 +26,11 @@ class MethodRequest:
 
     method: str
     options: Mapping[str, object]
+
+    @property
+    def text(self) -> str:
+        """The request as it is written on the command line."""
+        return _text(self.method, self.options)
 
     @classmethod
     def read(cls, text: str) -> "MethodRequest":
@@ -59,7 +66,7 @@ class MetricRequest:
     @property
     def text(self) -> str:
         """The request as it is written on the command line."""
-        return ":".join(filter(None, (self.metric, written(self.options))))
+        return _text(self.metric, self.options)
 
 
 def _read(registry: Registry[Any], text: str) -> tuple[str, dict[str, object]]:
@@ -75,6 +82,19 @@ def _read(registry: Registry[Any], text: str) -> tuple[str, dict[str, object]]:
             raise OptionError(f"{name} has no option {key!r}: {nearest(key, known)}")
         options[key] = known[key].read(value)
     return name, options
+
+
+def _text(name: str, options: Mapping[str, object]) -> str:
+    return ":".join(filter(None, (name, written(options))))
+
+
+def once(asked: Iterable[T]) -> list[T]:
+    """Return requests without those that ask the same again, in whatever words."""
+    found: list[T] = []
+    for request in asked:
+        if request not in found:
+            found.append(request)
+    return found
 
 
 def written(options: Mapping[str, object]) -> str:

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whence.errors import OptionError, PictureError, UnsupportedError
+from whence.errors import PictureError, UnsupportedError
 from whence.models.classifier import BlackBox, Classifier
 from whence.models.session import Session, chunk_size, move, opened
 from whence.models.targets import Targets, TargetSpec, per_picture
 from whence.registry import METHODS, MethodFacts
-from whence.results import CLASS_AGNOSTIC, Answer, Attribution, concatenated
+from whence.results import CLASS_AGNOSTIC, Answer, Attribution, concatenated, own_entries
 
 NO_PLACES = "this layer has channels and no places: its map is the same everywhere"
 NO_EVIDENCE = "no evidence: the map is zero, nothing that this method looks at speaks for the score"
@@ -94,23 +94,6 @@ def _check_needs(facts: MethodFacts, classifier: Classifier) -> None:
             f"{facts.name} needs {inside} of the model, and {classifier.name} is a function that gives scores alone: "
             "give the torch.nn.Module itself, or take a method that needs scores alone, such as occlusion or rise"
         )
-
-
-def own_entries(value: object, rows: Sequence[int], count: int | None = None) -> object:
-    """Return an option for some of the pictures, of ``count``: a tensor [B, C, H, W] holds one entry a picture.
-
-    Raises
-    ------
-    OptionError
-        The tensor has another number of entries.
-    """
-    if isinstance(value, tuple):
-        return tuple(own_entries(one, rows, count) for one in value)
-    if not isinstance(value, Tensor) or value.ndim != 4 or len(value) == 1:
-        return value
-    if count is not None and len(value) != count:
-        raise OptionError(f"an option of shape {list(value.shape)} for {count} pictures: give one entry a picture")
-    return value[list(rows)]
 
 
 def _check_input(x: Any) -> None:  # noqa: ANN401  (what a user gives may be anything)

@@ -15,6 +15,7 @@ from whence.errors import (
     LayerError,
     OptionError,
     PictureError,
+    SizeError,
     TargetError,
     UnknownLayerError,
     UnknownNameError,
@@ -32,8 +33,7 @@ from whence.rows import ModelFacts
 # Pictures of one input size go through a method together, at most this many.
 _TOGETHER = 16
 
-# Errors that every picture would meet.
-FOR_ALL = (TargetError, OptionError, UnknownLayerError, UnknownNameError)
+_FOR_ALL = (TargetError, OptionError, UnknownLayerError, UnknownNameError)
 
 T = TypeVar("T")
 
@@ -91,6 +91,11 @@ def _name(source: Any, otherwise: str) -> str:  # noqa: ANN401
     return os.fspath(source) if isinstance(source, str | os.PathLike) else otherwise
 
 
+def for_all(error: WhenceError) -> bool:
+    """Return whether every picture would meet an error."""
+    return isinstance(error, _FOR_ALL) and not isinstance(error, SizeError)
+
+
 def each(items: Sequence[Ready], together: Callable[[Sequence[Ready]], Sequence[T]]) -> list[T | Failure]:
     """Return what is made of pictures of one size together, or, where that fails, of each alone.
 
@@ -101,9 +106,9 @@ def each(items: Sequence[Ready], together: Callable[[Sequence[Ready]], Sequence[
     """
     try:
         return list(together(items))
-    except FOR_ALL:
-        raise
     except WhenceError as error:
+        if for_all(error):
+            raise
         if len(items) == 1:
             return [Failure(items[0].name, error)]
         return [made for item in items for made in each([item], together)]
@@ -114,21 +119,19 @@ def answered(
 ) -> list[T | WhenceError]:
     """Return what a method makes of some rows of a batch, or, where that fails, of each alone; or the error.
 
-    A method that refuses all pictures together, and the first and the last alone, refuses the model: the others are
-    not tried again. An error that is not ``excused`` is raised.
+    A method that refuses all pictures together, and the first and the last alone, refuses the model or their size:
+    the others are not tried again. An error that is not ``excused`` is raised.
     """
     try:
         return list(run(rows))
-    except FOR_ALL:
-        raise
     except WhenceError as error:
-        if not excused(error):
+        if for_all(error) or not excused(error):
             raise
         if len(rows) == 1:
             return [error]
         failed = error
     ends = {row: answered([row], run, excused)[0] for row in (rows[0], rows[-1])}
-    if all(isinstance(found, UnsupportedError) for found in (failed, *ends.values())):
+    if all(isinstance(found, UnsupportedError | SizeError) for found in (failed, *ends.values())):
         return [failed for _ in rows]
     return [ends[row] if row in ends else answered([row], run, excused)[0] for row in rows]
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from whence.asking import MethodRequest, Wanted, baseline_of, requests, wanted
-from whence.attribution import attribute_all, own_entries
+from whence.attribution import attribute_all
 from whence.batches import Ready, answered, each, grouped, mistaken, model_facts, own_targets, stacked
 from whence.errors import OptionError, WhenceError
 from whence.explanation import Explanation, Failure, Outcome
@@ -23,7 +23,7 @@ from whence.pictures.preprocess import as_seen
 from whence.registry import METHODS
 from whence.reports.figures import LONGEST
 from whence.reports.images import shrunk
-from whence.results import Attribution
+from whence.results import Attribution, own_entries
 from whence.rows import ClassProbability, LeftOut, ModelFacts, Subject
 
 # What puts a map to the test.
@@ -197,13 +197,12 @@ def _explanation(
     item, probabilities = batch.items[row], batch.probabilities
     index = int(answer.target[row])
     one = answer.picture(row).cpu()
-    options = {name: own_entries(value, [row]) for name, value in one.options.items()}
     named = index >= 0 and probabilities is not None
     asked = () if plain(target, job.classifier.scale) else (f"the number explained is {_said(target)}",)
     return Explanation(
         subject=batch.subjects[row],
         model=batch.model,
-        attribution=replace(one, options=options, notes=((*item.prepared.notes, *asked, *one.notes[0]),)),
+        attribution=replace(one, notes=((*item.prepared.notes, *asked, *one.notes[0]),)),
         label=job.classifier.scale.label(index) if named else None,
         probability=float(probabilities[row, index]) if named and probabilities is not None else None,
         evidence=found,

@@ -9,7 +9,7 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -194,14 +194,22 @@ class MethodFacts(Facts):
 class MetricFacts(Facts):
     """A metric's facts.
 
-    ``family`` says what it judges and ``better`` which way. ``needs`` says what it asks for: the ``map`` alone, the
-    model's ``scores``, the true ``region`` in the picture, or the ``method``, which it runs again.
+    ``family`` says what it judges and ``better`` which way; with an option of ``lower_when`` at its value there, lower
+    is better. ``needs`` says what it asks for: the ``map`` alone, the model's ``scores``, the true ``region`` in the
+    picture, or the ``method``, which it runs again. ``along`` says over what its curves are drawn.
     """
 
     family: Literal["faithfulness", "robustness", "complexity", "localisation", "sanity"]
     paper: str
     needs: Literal["map", "scores", "region", "method"]
     better: Literal["higher", "lower"]
+    lower_when: Mapping[str, object] = field(default_factory=dict)
+    along: str = "share of the area"
+
+    def better_for(self, options: Mapping[str, object]) -> Literal["higher", "lower"]:
+        """Return which way is better with some options."""
+        turned = any(options.get(name) == value for name, value in self.lower_when.items())
+        return "lower" if turned else self.better
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,23 @@ class Answer:
     notes: tuple[tuple[str, ...], ...] = ()
 
 
+def own_entries(value: object, rows: Sequence[int], count: int | None = None) -> object:
+    """Return an option for some of the pictures, of ``count``: a tensor [B, C, H, W] holds one entry a picture.
+
+    Raises
+    ------
+    OptionError
+        The tensor has another number of entries.
+    """
+    if isinstance(value, tuple):
+        return tuple(own_entries(one, rows, count) for one in value)
+    if not isinstance(value, Tensor) or value.ndim != 4 or len(value) == 1:
+        return value
+    if count is not None and len(value) != count:
+        raise OptionError(f"an option of shape {list(value.shape)} for {count} pictures: give one entry a picture")
+    return value[list(rows)]
+
+
 @dataclass(frozen=True, eq=False)
 class Attribution:
     """A method's answer for a batch of B pictures.
@@ -266,6 +283,7 @@ class Attribution:
 
         return replace(
             self,
+            options={name: own_entries(value, [index]) for name, value in self.options.items()},
             values=one(self.values),
             target=one(self.target),
             score=one(self.score),

@@ -20,13 +20,13 @@ from whence.errors import (
     UnsupportedError,
     WhenceError,
 )
-from whence.evaluating import Task, collected, methods_asked, metrics_asked, scored
+from whence.evaluation.evaluate import Task, collected, methods_asked, metrics_asked, scored
+from whence.evaluation.regions import region_on_grid
 from whence.metrics.claim import Claim
 from whence.pictures.preprocess import Geometry, Prepared, Preprocess
-from whence.regions import region_on_grid
 from whence.registry import METHODS, METRICS, MethodFacts, MetricFacts
+from whence.reports.scores import Asked, Row, estimate, mean_curves, table
 from whence.results import Curve, Measured, Passes
-from whence.scores import Asked, Row, estimate, mean_curves, table
 
 SIDE = 16
 PIXELS = [draw(seed).pixels for seed in range(3)]

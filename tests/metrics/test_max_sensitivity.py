@@ -81,3 +81,11 @@ def test_a_zero_map_has_no_number(net):
     assert found.value.isnan().tolist() == [True, False]
     assert "map is zero" in found.notes[0][0]
     assert found.notes[1] == ()
+
+
+def test_one_picture_of_a_batch_whose_option_holds_one_entry_a_picture() -> None:
+    model, x = classifier(drawn(SmallNet())), pictures(2)
+    answer = attribute(model, x, "integrated-gradients", baseline=0.5 * x, steps=2)
+    together = measure(model, x, answer, "max-sensitivity", samples=2).value
+    alone = measure(model, x[:1], answer.picture(0), "max-sensitivity", samples=2).value
+    assert (together[0] - alone[0]).abs() < 1e-9

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import whence
 from small_nets import Lambda, SmallNet, classifier, drawn, pictures
-from whence.errors import OptionError, WhenceError
+from whence.errors import NotFiniteError, OptionError, WhenceError
 from whence.methods.igos.areas import top_area
 from whence.pictures.baselines import make_baseline
 
@@ -206,3 +206,36 @@ def test_an_initial_mask_is_where_the_search_starts(net, x):
         )
         moved = found.values if found.values.any() else found.values + first
         assert (moved - first).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("variant", ["area", "paper", "igos-pp"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_masks_of_models_in_half_precision_move_as_those_in_full(dtype, variant):
+    options = {"mask": SIDE, "iterations": 4, "variant": variant, "steps": 2}
+    net, x = drawn(SmallNet()), pictures(2)
+    with torch.no_grad():
+        net.head.weight *= 10
+    full = whence.attribute(classifier(net.float()), x.float(), "igos++", **options).values
+    half = whence.attribute(classifier(net.to(dtype)), x.to(dtype), "igos++", **options).values
+    assert half.abs().max() > 0.3 * full.abs().max()
+
+
+@pytest.mark.parametrize("target", ["log-probability:top", lambda output: output[:, 0] - 50])
+def test_a_score_below_zero_is_no_lost_path(target, net, x):
+    found = whence.attribute(classifier(net), x, "igos", target=target, mask=SIDE, iterations=3)
+    assert not any("nothing to follow" in note for notes in found.notes for note in notes)
+
+
+@pytest.mark.parametrize("variant", ["area", "paper", "igos-pp"])
+def test_nan_names_its_picture(variant):
+    def broken(net: nn.Module, x: Tensor) -> Tensor:
+        scores = net.head(x.mean((2, 3)))
+        changed = (x[:, :, 0, 0] - x[:, :, 0, 1]).abs().sum(1) < 100
+        return torch.where(((x.mean((1, 2, 3)) > 3) & changed)[:, None], torch.nan, scores)
+
+    net = drawn(Lambda(broken, head=nn.Linear(3, 4)))
+    x = pictures(2) / 10
+    x[1] += 5
+    x[1, :, 0, 0] += 1000  # the whole picture itself is fine
+    with pytest.raises(NotFiniteError, match="picture 1 of the batch"):
+        whence.attribute(classifier(net), x, "igos++", variant=variant, mask=SIDE, iterations=2, steps=2)

@@ -9,10 +9,10 @@ import pytest
 from report_samples import HOSTILE, browser
 from test_report_browser import CONTRAST, chromium, opened  # noqa: F401  (a fixture)
 from test_report_page import Page
-from whence.evaluation import Evaluation
+from whence.evaluation.result import Evaluation
 from whence.reports.plot import Curve, plot
+from whence.reports.scores import Asked, Row, Skipped
 from whence.rows import ModelFacts, Versions
-from whence.scores import Asked, Row, Skipped
 
 METRICS = (Asked("deletion:grid=28", "Deletion", "lower"), Asked("pointing", "Pointing game", "higher"))
 

@@ -16,10 +16,10 @@ from whence.errors import OptionError, OutputError, PictureError
 if TYPE_CHECKING:
     from whence.asking import MethodRequest, MetricRequest
     from whence.batches import Ready
-    from whence.evaluating import Known, Task
-    from whence.evaluation import Evaluation
-    from whence.records import Records
-    from whence.scores import Estimate, Row
+    from whence.evaluation.evaluate import Known, Task
+    from whence.evaluation.records import Records
+    from whence.evaluation.result import Evaluation
+    from whence.reports.scores import Estimate, Row
 
 
 def evaluate(
@@ -80,7 +80,7 @@ def evaluate(
     table holds the others.
     """
     from whence.asking import MetricRequest
-    from whence.evaluating import Task, collected, methods_asked, metrics_asked, scored
+    from whence.evaluation.evaluate import Task, collected, methods_asked, metrics_asked, scored
     from whence.models.load import load_model
 
     outs = _writable(out or [])
@@ -97,7 +97,7 @@ def evaluate(
     if records:
         task = replace(task, known=_known(records), keep=records.keep)
     found = list(console.progress(scored(task, sources), len(sources), "evaluating"))
-    made = collected(task, found, target)
+    made = collected(task, found)
     if records:
         _save(made, records, outs)
     if json:
@@ -113,7 +113,7 @@ def evaluate(
 
 def _writable(outs: Sequence[Path]) -> list[Path]:
     """Return the files asked for, each of a suffix that is known, in a place that can hold it."""
-    from whence.evaluation import checked_suffix
+    from whence.evaluation.result import checked_suffix
 
     for path in outs:
         checked_suffix(path)
@@ -156,7 +156,7 @@ def _records(task: "Task", outs: Sequence[Path]) -> "Records | None":
     """Return the files in which the numbers are kept while they come, with what they hold already."""
     from importlib.metadata import version
 
-    from whence.records import Records
+    from whence.evaluation.records import Records
 
     if not outs:
         return None

@@ -13,7 +13,7 @@ from whence.creatures.code import CLASSES
 from whence.creatures.drawing import draw_many
 from whence.errors import ModelError, OptionError
 from whence.models.classifier import Classifier
-from whence.models.session import move, opened
+from whence.models.session import chunk_size, move, opened
 from whence.pictures.preprocess import Prepared
 from whence.pictures.read import read
 
@@ -102,7 +102,8 @@ def predictor(classifier: Classifier) -> Predict:
     def predict(pixels: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k"]:
         x = move(classifier, torch.stack([one.input for one in prepared(classifier, pixels)]))
         with opened(classifier) as session:
-            probabilities = session.scale.probabilities(session.logits(session.run(x)))
+            logits = [session.logits(session.run(part)) for part in x.split(chunk_size(x))]
+            probabilities = session.scale.probabilities(torch.cat(logits))
         if probabilities.shape[1] != CLASSES:
             raise ModelError(
                 f"{classifier.name} tells {probabilities.shape[1]} classes apart, and there are {CLASSES} species of "

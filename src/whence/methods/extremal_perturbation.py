@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.methods.mask_search import Search, searched_notes, searched_type
-from whence.methods.masked import base_picture, by_probability, grid_side
+from whence.methods.mask_search import Search, searched_notes
+from whence.methods.masked import base_picture, by_probability, grid_side, searched_type
 from whence.methods.numbers import at_least
 from whence.models.classifier import Classifier
 from whence.models.session import Session

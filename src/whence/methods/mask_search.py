@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from whence.methods.masked import blended, notes, weighted_slope
+from whence.methods.masked import blended, notes, searched_type, weighted_slope
 from whence.methods.numbers import rounding
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
@@ -69,11 +69,6 @@ class Search:
             with torch.no_grad():
                 p.clamp_(0, 1)
         return p.detach(), held
-
-
-def searched_type(x: Float[Tensor, "..."]) -> torch.dtype:
-    """Return the type of the masks: the pictures' own, and no half precision, in which small steps are lost."""
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 def moved(x: Float[Tensor, "b c h w"], offset: Sequence[int]) -> Float[Tensor, "b c h w"]:

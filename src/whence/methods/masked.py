@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whence.errors import OptionError
+from whence.errors import SizeError
 from whence.models.session import Session
 from whence.models.targets import Fixed, TargetSpec
 from whence.pictures.baselines import BASELINES, make_baseline
@@ -58,15 +58,20 @@ def grid_side(mask: int | None, size: tuple[int, int]) -> int:
 
     Raises
     ------
-    OptionError
+    SizeError
         The grid is finer than the picture.
     """
     if mask is not None and mask > min(size):
-        raise OptionError(
+        raise SizeError(
             f"mask={mask} on inputs of {size[0]} x {size[1]}: the masks' grid must not be finer than the input, "
             f"give at most {min(size)}"
         )
     return mask or min(_FINEST, *size)
+
+
+def searched_type(x: Float[Tensor, "..."]) -> torch.dtype:
+    """Return the type of the masks: the pictures' own, and no half precision, in which small steps are lost."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def weighted_slope(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whence.errors import OptionError
+from whence.errors import OptionError, SizeError
 from whence.methods.numbers import at_least
 from whence.metrics.claim import Claim
 from whence.metrics.noting import notes
@@ -32,7 +32,9 @@ def cells(claim: Claim, grid: int | str) -> Float[Tensor, "b h w"]:
     Raises
     ------
     OptionError
-        There is no such grid, or it is finer than the input.
+        There is no such grid.
+    SizeError
+        It is finer than the input.
     """
     if grid == "map":
         return reduced(
@@ -42,7 +44,8 @@ def cells(claim: Claim, grid: int | str) -> Float[Tensor, "b h w"]:
         return claim.heat
     if isinstance(grid, str) or not 1 <= grid <= min(claim.x.shape[2:]):
         size = " x ".join(map(str, claim.x.shape[2:]))
-        raise OptionError(
+        wrong = OptionError if isinstance(grid, str) or grid < 1 else SizeError
+        raise wrong(
             f"grid={grid} on inputs of {size}: give map, pixels, or a side of cells from 1 to the input's"
         )
     return F.adaptive_avg_pool2d(claim.heat[:, None], grid)[:, 0]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from whence.errors import OptionError
+from whence.errors import SizeError
 from whence.methods.numbers import at_least
 from whence.metrics.claim import Claim
 from whence.metrics.noting import notes
@@ -49,15 +49,17 @@ def infidelity(
     phi = _per_value(claim)
     rows = torch.arange(len(claim.x)).repeat_interleave(samples)
     with claim.opened() as session:
-        whole = session.score(session.run(claim.x), claim.explained).value
+        pictures = torch.arange(len(claim.x))
+        chunk = batch or chunk_size(claim.x)
+        whole = session.scores(lambda numbers: claim.x[numbers], pictures, claim.explained, chunk)
         if disturbance == "square":
             fill = filling(session, claim.x, substrate, seed)
             told, changed = _by_squares(phi, _squares(claim, size, samples, seed), rows, fill)
         else:
             told, changed = _by_noise(phi, _noise(session, claim, sigma, samples, seed), rows, claim.x)
-        found = session.scores(changed, rows, claim.explained, batch or chunk_size(claim.x))
+        found = session.scores(changed, rows, claim.explained, chunk)
         passes = session.passes
-    fall = whole[:, None] - found.reshape(-1, samples)
+    fall = whole.to(phi)[:, None] - found.to(phi).reshape(-1, samples)
     zero = (phi == 0).flatten(1).all(1)
     return Measured(error(told, fall, normalize), passes=passes, notes=notes({ZERO: zero}))
 
@@ -66,7 +68,7 @@ def _by_squares(
     phi: Float[Tensor, "b c h w"], squares: Float[Tensor, "s h w"], rows: Int[Tensor, " n"], fill: Filling
 ) -> tuple[Float[Tensor, "b s"], Changed]:
     """Return what the map tells of each square, and what makes the pictures without them."""
-    told = torch.einsum("bchw,shw->bs", phi, squares)
+    told = torch.einsum("bchw,shw->bs", phi, squares.to(phi))
     return told, lambda numbers: fill(rows[numbers], 1 - squares[numbers % len(squares), None])
 
 
@@ -77,7 +79,7 @@ def _by_noise(
     x: Float[Tensor, "b c h w"],
 ) -> tuple[Float[Tensor, "b s"], Changed]:
     """Return what the map tells of each draw of noise, and what makes the pictures less the noise."""
-    told = torch.einsum("bchw,schw->bs", phi, noise)
+    told = torch.einsum("bchw,schw->bs", phi, noise.to(phi))
     return told, lambda numbers: x[rows[numbers]] - noise[numbers % len(noise)]
 
 
@@ -92,10 +94,11 @@ def error(told: Float[Tensor, "b s"], fall: Float[Tensor, "b s"], normalize: boo
 
 def _per_value(claim: Claim) -> Float[Tensor, "b c h w"]:
     """Return the map with one value for each of the input's; where it has no channels, each gets an equal part."""
-    values = claim.answer.values.to(claim.x)
-    if values.shape == claim.x.shape:
-        return values
-    return (claim.heat.to(claim.x) / claim.x.shape[1])[:, None].expand_as(claim.x)
+    # Sums and squares of half precision overflow.
+    kind = torch.promote_types(claim.x.dtype, torch.float32)
+    if claim.answer.values.shape == claim.x.shape:
+        return claim.answer.values.to(claim.x.device, kind)
+    return (claim.heat.to(kind) / claim.x.shape[1])[:, None].expand(claim.x.shape)
 
 
 def _squares(claim: Claim, size: int | None, samples: int, seed: int) -> Float[Tensor, "s h w"]:
@@ -103,7 +106,7 @@ def _squares(claim: Claim, size: int | None, samples: int, seed: int) -> Float[T
     height, width = claim.x.shape[2:]
     side = size or max(1, min(height, width) // 7)
     if side > min(height, width):
-        raise OptionError(f"infidelity: size={size} on inputs of {height} x {width}: give a square that fits in")
+        raise SizeError(f"infidelity: size={size} on inputs of {height} x {width}: give a square that fits in")
     generator = Generator().manual_seed(seed)
     top, left = (torch.randint(n - side + 1, (samples, 1), generator=generator) for n in (height, width))
     down, across = torch.arange(height) - top, torch.arange(width) - left

@@ -31,7 +31,7 @@ def max_sensitivity(claim: Claim, *, radius: float = 0.02, samples: int = 10, se
     """
     at_least(radius=(radius, 0), samples=(samples, 1))
     generator = Generator().manual_seed(seed)
-    own = claim.answer.values
+    own = claim.answer.values.to(claim.x.device)
     norm = own.flatten(1).norm(dim=1)
     changes, passes = [], Passes()
     for _ in range(samples):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from whence.errors import OptionError
 from whence.metrics.claim import Claim
 from whence.models.classifier import Classifier
-from whence.models.session import move, opened
+from whence.models.session import Session, chunk_size, move, opened
 from whence.models.targets import Fixed, Targets, TargetSpec, per_picture
 from whence.registry import METRICS
 from whence.results import Attribution, Measured
@@ -70,8 +70,18 @@ def claim(
     settled: list[TargetSpec] = [Fixed("logit", (one,)) for one in asked if isinstance(one, int)]
     if len(settled) < len(asked):
         with opened(classifier, names=names) as session:
-            settled = session.fixed(session.run(x), asked) if None not in asked else asked
+            settled = asked if None in asked else _fixed(session, x, asked)
     return Claim(classifier, x, answer, settled, names, None if region is None else region.to(x.device))
+
+
+def _fixed(session: Session, x: Float[Tensor, "b c h w"], asked: list[TargetSpec]) -> list[TargetSpec]:
+    """Return targets with their classes settled, of a batch of any size."""
+    size = chunk_size(x)
+    return [
+        target
+        for start in range(0, len(x), size)
+        for target in session.fixed(session.run(x[start : start + size]), asked[start : start + size])
+    ]
 
 
 def measured(of: Claim, metric: str, options: dict[str, Any]) -> Measured:

@@ -16,7 +16,15 @@ from whence.registry import metric
 from whence.results import Curve, Measured
 
 
-@metric("road", title="ROAD", family="faithfulness", paper="arXiv:2202.00449", needs="scores", better="higher")
+@metric(
+    "road",
+    title="ROAD",
+    family="faithfulness",
+    paper="arXiv:2202.00449",
+    needs="scores",
+    better="higher",
+    lower_when={"order": "most"},
+)
 def road(
     claim: Claim,
     *,

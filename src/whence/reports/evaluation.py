@@ -7,7 +7,7 @@ from math import isnan
 from whence.reports import words
 from whence.reports.page import asset, policy, render
 from whence.reports.plot import Curve, Plot, plot
-from whence.scores import Asked, Estimate, Line, MeanCurve, Skipped
+from whence.reports.scores import Asked, Estimate, Line, MeanCurve, Skipped
 
 _BETTER = {"higher": "higher is better", "lower": "lower is better"}
 # Reasons that hold for many pictures name no more of them than these.
@@ -141,7 +141,8 @@ def _families(shown: Shown) -> list[Family]:
             said = [
                 text(line.estimates[metric.text])[0] for c in own for line in shown.lines if line.method == c.method
             ]
-            frame = plot([Curve(c.method, s, c.share, c.value) for c, s in zip(own, said, strict=True)], "mean value")
+            curves = [Curve(c.method, s, c.share, c.value) for c, s in zip(own, said, strict=True)]
+            frame = plot(curves, "mean value", metric.along)
             drawn = tuple(Drawn(s.name, s.said, s.points) for s in frame.strokes)
             families.append(Family(metric.text, metric.title, frame, drawn))
     return families

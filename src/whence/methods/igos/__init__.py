@@ -15,7 +15,7 @@ from whence.methods.igos.settings import Variant, cost_of, settings
 from whence.methods.igos.solving import SOLVERS, Problem, Solved
 from whence.methods.masked import base_picture, by_probability, grid_side, notes
 from whence.models.session import Session, chunk_size
-from whence.models.targets import TargetSpec
+from whence.models.targets import Fixed, TargetSpec
 from whence.registry import method
 from whence.results import Answer
 
@@ -47,12 +47,15 @@ def _initial(initial: Tensor | None, x: Float[Tensor, "b c h w"], side: int) -> 
     return masks if masks.shape[2:] == (side, side) else F.adaptive_avg_pool2d(masks, side)
 
 
-def _said(own: Sequence[tuple[str, ...]], solved: Solved, whole: Float[Tensor, " b"]) -> tuple[tuple[str, ...], ...]:
+def _said(
+    own: Sequence[tuple[str, ...]], measured: Sequence[TargetSpec], solved: Solved, whole: Float[Tensor, " b"]
+) -> tuple[tuple[str, ...], ...]:
     """Say of each picture where its path holds nothing to follow, and where its masks never moved."""
     along = solved.paths.amax(1)
 
     def more(row: int) -> tuple[str, ...]:
-        lost = float(along[row]) < LOST * float(whole[row])
+        is_probability = isinstance(found := measured[row], Fixed) and found.measure == "probability"
+        lost = is_probability and float(along[row]) < LOST * float(whole[row])
         on_path = (
             f"along the path the score is {float(along[row]):.2g} where the picture has {float(whole[row]):.2g}: "
             "there is nothing to follow, and no map to be trusted; take less noise (sigma) or another baseline"
@@ -60,7 +63,7 @@ def _said(own: Sequence[tuple[str, ...]], solved: Solved, whole: Float[Tensor, "
         stuck = "the mask never moved from its start: the search found nothing to hold on to"
         return (*((on_path,) if lost else ()), *((stuck,) if solved.moved[row] < STILL else ()))
 
-    return tuple((*own, *more(row)) for row, own in enumerate(own))
+    return tuple((*told, *more(row)) for row, told in enumerate(own))
 
 
 def _register(name: str, title: str, paper: str, about: str) -> Callable[..., Answer]:
@@ -102,7 +105,7 @@ def _register(name: str, title: str, paper: str, about: str) -> Callable[..., An
             )
         )  # fmt: skip
         whole = model.score(output, measured).value.detach()
-        said = _said(notes(baseline, settled, measured), solved, whole)
+        said = _said(notes(baseline, settled, measured), measured, solved, whole)
         return Answer(_silenced(solved), score, parts=_parts(solved), notes=said)
 
     optimised.__doc__ = f"{about}\n\n{_OPTIONS}"

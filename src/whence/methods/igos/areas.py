@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whence.methods.igos.objective import Term, masks_of, members
 from whence.methods.igos.smoothness import total_variation
-from whence.methods.masked import blended, weighted_slope
+from whence.methods.masked import blended, searched_type, weighted_slope
 from whence.methods.numbers import rounding
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
@@ -111,7 +111,7 @@ class Areas:
         """Return the mean score of every term, and the gradient of F, at some areas."""
         count, points = areas.shape
         leaf = s.detach().clone().requires_grad_()
-        signs = self.x.new_tensor([term.sign * (1 if term.inserts else _DELETION) for term in self.terms])
+        signs = s.new_tensor([term.sign * (1 if term.inserts else _DELETION) for term in self.terms])
         made, rows = self._pictures(leaf, areas, noise)
         weights = (signs / points).repeat_interleave(points).repeat(len(s))
         scores, (slope,) = weighted_slope(self.model, [leaf], made, rows, self.target, weights, self.batch)
@@ -134,12 +134,12 @@ class Areas:
             top = top_area(ranking, areas[term, point])
             top = F.interpolate(top, size=size, mode="bilinear", align_corners=False)
             keep = torch.where(inserts[term][:, None, None, None], top, 1 - top)
-            pictures = blended(self.x[of], self.base[of], keep)
-            return pictures if noise is None else pictures + noise[point]
+            pictures = blended(self.x[of], self.base[of], keep.to(self.x))
+            return pictures if noise is None else pictures + noise[point].to(pictures)
 
         return made, torch.arange(len(s)).repeat_interleave(count * points)
 
 
 def start_of(x: Float[Tensor, "b c h w"], terms: Sequence[Term], side: int) -> Float[Tensor, "b m s s"]:
     """Return rankings of which no place is before another."""
-    return x.new_zeros(len(x), masks_of(terms), side, side)
+    return torch.zeros(len(x), masks_of(terms), side, side, dtype=searched_type(x), device=x.device)

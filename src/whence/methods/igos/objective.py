@@ -105,7 +105,7 @@ class Objective:
             product = torch.where(member[term][:, :, None, None], whole, 1).prod(1, keepdim=True)
             keep = at[point][:, None, None, None] * product
             keep = torch.where(inserts[term][:, None, None, None], 1 - keep, keep)
-            pictures = blended(self.x[rows[of]], self.base[rows[of]], keep)
+            pictures = blended(self.x[rows[of]], self.base[rows[of]], keep.to(self.x))
             return pictures if noise is None else pictures + noise[term, point].to(pictures)
 
         return made, rows.repeat_interleave(terms * count)
@@ -123,20 +123,20 @@ class Objective:
         self, masks: Float[Tensor, "n m s t"], rows: Int[Tensor, " n"], noise: Noise | None, *, end: bool = False
     ) -> Float[Tensor, " n"]:
         """Return F."""
-        signs = self.x.new_tensor([term.sign for term in self.terms])
-        return self.path_scores(masks, rows, noise, end=end) @ signs + self.penalty(masks, rows)
+        signs = masks.new_tensor([term.sign for term in self.terms])
+        scores = self.path_scores(masks, rows, noise, end=end).to(masks)
+        return scores @ signs + self.penalty(masks, rows)
 
     def slope(
-        self, masks: Float[Tensor, "b m s t"], noise: Noise | None, *, end: bool = False
-    ) -> tuple[Float[Tensor, "b terms"], Float[Tensor, "b m s t"]]:
+        self, masks: Float[Tensor, "n m s t"], rows: Int[Tensor, " n"], noise: Noise | None, *, end: bool = False
+    ) -> tuple[Float[Tensor, "n terms"], Float[Tensor, "n m s t"]]:
         """Return P of every term, and the direction: the gradient of F, its path scores weighed by ``weights``.
 
         The mean over the points is the integrated gradient; with ``end`` it is the plain one at the masked picture.
         """
-        rows, points = torch.arange(len(masks)), self._points(end)
-        leaf = masks.detach().clone().requires_grad_()
+        points, leaf = self._points(end), masks.detach().clone().requires_grad_()
         made, of = self._pictures(leaf, rows, noise, points)
-        factor = self.x.new_tensor([w * t.sign / len(points) for w, t in zip(self.weights, self.terms, strict=True)])
+        factor = masks.new_tensor([w * t.sign / len(points) for w, t in zip(self.weights, self.terms, strict=True)])
         weights = factor.repeat_interleave(len(points)).repeat(len(masks))
         scores, (direction,) = weighted_slope(self.model, [leaf], made, of, self.target, weights, self.batch)
         with torch.enable_grad():

@@ -17,7 +17,7 @@ Draws = Callable[[bool], Noise | None]
 
 # Of the authors' line search: the share of the promised decrease that is asked for, the factor of a shorter step,
 # and the step at which it gives up.
-_ENOUGH, _SHORTER, _LEAST = 1e-4, 0.2, 1e-5
+_ENOUGH, SHORTER, LEAST = 1e-4, 0.2, 1e-5
 
 
 @dataclass(frozen=True)
@@ -39,41 +39,38 @@ class Descent:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Masks, the path scores [B, terms] before the first step, and how many steps were refused [B]."""
+    """Masks, and the path scores before the first step."""
 
     masks: Masks
-    first: Float[Tensor, "b terms"]
-    refused: Int[Tensor, " b"]
+    first: Float[Tensor, "n terms"]
 
 
-def found(of: Objective, masks: Masks, how: Descent, draws: Draws) -> Found:
-    """Return the masks to which the objective's direction leads; ``how.plain`` takes the plain gradient's."""
+def found(of: Objective, masks: Masks, rows: Int[Tensor, " n"], how: Descent, draws: Draws) -> Found:
+    """Return the masks of pictures ``rows`` to which the objective's direction leads, or the plain gradient."""
     first, previous = None, torch.zeros_like(masks)
-    refused = torch.zeros(len(masks), dtype=torch.long)
     for iteration in range(how.iterations):
         noise = draws(True)
-        scores, direction = of.slope(masks, noise, end=how.plain)
+        scores, direction = of.slope(masks, rows, noise, end=how.plain)
         first = scores if first is None else first
         if how.search == "nag":
             ahead = masks - how.rate * direction
             masks = (ahead + iteration / (iteration + 3) * (ahead - previous)).clamp(0, 1)
             previous = ahead
         else:
-            masks, failed = _searched(of, masks, direction, how, draws)
-            refused += failed.cpu()
+            masks = _searched(of, masks, rows, direction, how, draws)
     assert first is not None
-    return Found(masks, first, refused)
+    return Found(masks, first)
 
 
 def _searched(
-    of: Objective, masks: Masks, direction: Masks, how: Descent, draws: Draws
-) -> tuple[Masks, Bool[Tensor, " n"]]:
-    """Return the masks after the longest step that decreases F enough (Armijo's rule), and where none did."""
+    of: Objective, masks: Masks, pictures: Int[Tensor, " n"], direction: Masks, how: Descent, draws: Draws
+) -> Masks:
+    """Return the masks after the longest step that decreases F enough (Armijo's rule)."""
     end = how.search == "point"
 
     def value(candidates: Masks, rows: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
         # At one point there is no noise.
-        return of.value(candidates, rows, None if end else draws(False), end=end)
+        return of.value(candidates, pictures[rows], None if end else draws(False), end=end)
 
     rows = torch.arange(len(masks))
     before, square = value(masks, rows), (direction**2).sum((1, 2, 3))
@@ -83,16 +80,20 @@ def _searched(
         candidates = (masks[rows] - length[:, None, None, None] * direction[rows]).clamp(0, 1)
         limit = before[rows] - _ENOUGH * length * square[rows]
         tried = torch.full_like(limit, torch.inf)
-        possible = _possible(of, candidates, rows, limit) if how.bounded else torch.ones_like(limit, dtype=torch.bool)
+        possible = (
+            _possible(of, candidates, pictures[rows], limit)
+            if how.bounded
+            else torch.ones_like(limit, dtype=torch.bool)
+        )
         if possible.any():
             tried[possible] = value(candidates[possible], rows[possible.cpu()])
         accepted = (tried <= limit).cpu()
         if not how.give_up:
             stepped[rows] = candidates
         stepped[rows[accepted]] = candidates[accepted]
-        rate[rows[~accepted]] *= _SHORTER
-        rows = rows[~accepted & (rate[rows] >= _LEAST)]
-    return stepped, rate < _LEAST
+        rate[rows[~accepted]] *= SHORTER
+        rows = rows[~accepted & (rate[rows] >= LEAST)]
+    return stepped
 
 
 def _possible(

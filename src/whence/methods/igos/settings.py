@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import floor, log
 from typing import Any, Literal
 
 from whence.errors import OptionError
 from whence.methods.igos.objective import Term
-from whence.methods.igos.search import Search
+from whence.methods.igos.search import LEAST, SHORTER, Search
 from whence.methods.numbers import at_least
 from whence.results import Passes
 
@@ -36,8 +37,6 @@ SETTINGS: Mapping[Variant, Settings] = {
 }
 # Steps over areas by the number of terms: each of them is measured once in a step.
 _AREA_STEPS = {1: 30, 2: 40, 4: 100}
-# The most tries of a line search, from a rate of 1000 down to 1e-5 in factors of 0.2, and the value before them.
-_TRIES = 13
 
 
 def settings(options: Mapping[str, Any], terms: Sequence[Term]) -> Settings:
@@ -67,7 +66,9 @@ def cost_of(terms: Sequence[Term]) -> Callable[[Mapping[str, Any], Any], Passes]
     def cost(options: Mapping[str, Any], model: Any) -> Passes:  # noqa: ANN401
         s = settings(options, terms)
         slopes = s.iterations * len(terms) * (1 if s.direction == "gradient" else s.steps)
-        tries = 0 if s.search in (None, "nag") else s.iterations * len(terms) * (_TRIES + 1)
+        # The value before a step, and every step that is tried until it is too short.
+        values = 2 + max(0, floor(log(s.rate / LEAST, 1 / SHORTER))) if s.rate else 2
+        tries = 0 if s.search in (None, "nag") else s.iterations * len(terms) * values
         return Passes(forward=1 + slopes + tries * (s.steps if s.search == "path" else 1), backward=slopes)
 
     return cost

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from whence.methods.igos import areas, search
@@ -12,6 +12,7 @@ from whence.methods.igos.areas import Areas
 from whence.methods.igos.objective import Objective, Term, masks_of
 from whence.methods.igos.settings import UNIT, Settings, Variant
 from whence.methods.igos.smoothness import Bilateral
+from whence.methods.masked import searched_type
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
 
@@ -39,12 +40,6 @@ class Problem:
         """Return the pixel range in units of the input, 1 where that is not known."""
         pixels, like = self.model.pixels, self.x.new_ones(self.x.shape[1], 1, 1)
         return like if pixels is None else (pixels.high - pixels.low).to(like).reshape(-1, 1, 1) * like
-
-    def alone(self, row: int) -> "Problem":
-        """Return the problem of one picture."""
-        own = slice(row, row + 1)
-        initial = None if self.initial is None else self.initial[own]
-        return replace(self, x=self.x[own], base=self.base[own], measured=self.measured[own], initial=initial)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +69,9 @@ def _by_paper(problem: Problem) -> Solved:
     own = problem.settings
     unit, edge = problem.input_unit, _EDGE * UNIT**2
     picture = problem.x if problem.model.pixels is None else problem.model.pixels.to_pixels(problem.x)
-    objective = _objective(problem, None if len(problem.terms) == 1 else Bilateral.of(picture, edge))
+    objective = _objective(
+        problem, None if len(problem.terms) == 1 else Bilateral.of(picture.to(searched_type(picture)), edge)
+    )
     generator = torch.Generator().manual_seed(problem.seed)
     kept: list[Tensor] = []
 
@@ -86,18 +83,19 @@ def _by_paper(problem: Problem) -> Solved:
         return kept[0]
 
     is_probability = all(getattr(target, "measure", None) == "probability" for target in problem.measured)
-    return _descended(problem, objective, draws if own.sigma else lambda new: None, bounded=is_probability)
+    draws_or_none = draws if own.sigma else lambda new: None
+    return _descended(problem, objective, torch.arange(len(problem.x)), draws_or_none, bounded=is_probability)
 
 
 def _by_reference(problem: Problem) -> Solved:
     """Return what the I-GOS++ repository finds, picture by picture, each with the noise of its own stream."""
-    solved = [_alone_by_reference(problem.alone(row)) for row in range(len(problem.x))]
+    solved = [_alone_by_reference(problem, torch.tensor([row])) for row in range(len(problem.x))]
     return Solved(*(torch.cat([getattr(one, name) for one in solved]) for name in vars(solved[0])))
 
 
-def _alone_by_reference(problem: Problem) -> Solved:
+def _alone_by_reference(problem: Problem, row: Int[Tensor, " 1"]) -> Solved:
     own, count = problem.settings, len(problem.terms)
-    edges = None if count == 1 else Bilateral.of(problem.x, _EDGE, skewed=True)
+    edges = None if count == 1 else Bilateral.of(problem.x.to(searched_type(problem.x)), _EDGE, skewed=True)
     weights = (0.5,) * count if count == 4 else (1.0,) * count
     objective = replace(_objective(problem, edges), weights=weights, aligned=True, kink=True)
     generator = torch.Generator().manual_seed(problem.seed)
@@ -109,7 +107,7 @@ def _alone_by_reference(problem: Problem) -> Solved:
         drawn = {term: torch.randn(shape, generator=generator, dtype=problem.x.dtype) for term in order}
         return own.sigma * torch.stack([drawn[term] for term in range(count)]).to(problem.x)
 
-    return _descended(problem, objective, draws, bounded=False)
+    return _descended(problem, objective, row, draws, bounded=False)
 
 
 def _objective(problem: Problem, edges: Bilateral | None) -> Objective:
@@ -120,16 +118,19 @@ def _objective(problem: Problem, edges: Bilateral | None) -> Objective:
     )  # fmt: skip
 
 
-def _descended(problem: Problem, objective: Objective, draws: search.Draws, *, bounded: bool) -> Solved:
-    own = problem.settings
-    start = problem.x.new_ones(len(problem.x), masks_of(problem.terms), problem.side, problem.side)
+def _descended(
+    problem: Problem, objective: Objective, rows: Int[Tensor, " n"], draws: search.Draws, *, bounded: bool
+) -> Solved:
+    own, x = problem.settings, problem.x
+    shape = (len(rows), masks_of(problem.terms), problem.side, problem.side)
+    start = torch.ones(shape, dtype=searched_type(x), device=x.device)
     if problem.initial is not None:
-        start = start * (1 - problem.initial)
+        start = start * (1 - problem.initial[rows])
     assert own.search is not None
     how = search.Descent(
         own.search, own.iterations, own.rate, own.direction == "gradient", bounded, not objective.kink
     )
-    found = search.found(objective, start, how, draws)
+    found = search.found(objective, start, rows, how, draws)
     m = found.masks
     return Solved(1 - m, 1 - m.prod(1, keepdim=True), found.first, _largest(m - start))
 

@@ -14,11 +14,12 @@ _ENDS = (0.025, 0.975)
 
 @dataclass(frozen=True)
 class Asked:
-    """A metric as it was asked for, with its options; ``better`` says which way."""
+    """A metric as it was asked for, with its options; ``better`` says which way, ``along`` what curves are over."""
 
     text: str
     title: str
     better: Literal["higher", "lower"]
+    along: str = "share of the area"
 
 
 @dataclass(frozen=True)

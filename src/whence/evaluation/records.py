@@ -16,7 +16,7 @@ from secrets import token_hex
 from typing import Any
 
 from whence.errors import OutputError
-from whence.scores import Row
+from whence.reports.scores import Row
 
 COLUMNS = ("picture", "method", "options", "target", "metric", "value")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from whence.errors import MissingExtraError, OptionError
-from whence.records import COLUMNS, csv_of, write
+from whence.evaluation.records import COLUMNS, csv_of, write
 from whence.reports import evaluation as reports
+from whence.reports.scores import Asked, Line, MeanCurve, Row, Skipped, mean_curves, table
 from whence.rows import ModelFacts, Versions
-from whence.scores import Asked, Line, MeanCurve, Row, Skipped, mean_curves, table
 
 SUFFIXES = (".csv", ".parquet", ".html")
 

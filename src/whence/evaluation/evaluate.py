@@ -10,22 +10,23 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from whence.asking import MethodRequest, MetricRequest, Wanted, wanted, written
+from whence.asking import MethodRequest, MetricRequest, Wanted, once, wanted, written
 from whence.attribution import attribute_all
-from whence.batches import FOR_ALL, Ready, answered, each, grouped, mistaken, model_facts, own_targets, stacked
+from whence.batches import Ready, answered, each, for_all, grouped, mistaken, model_facts, own_targets, stacked
 from whence.errors import OptionError, WhenceError
-from whence.evaluation import Evaluation
+from whence.evaluation.regions import region_on_grid
+from whence.evaluation.result import Evaluation
 from whence.explanation import Failure
 from whence.metrics.claim import Claim
 from whence.metrics.measuring import claim, measured
 from whence.models.classifier import Classifier
 from whence.models.session import move, opened
 from whence.models.targets import Scale, Targets, TargetSpec, plain
-from whence.regions import region_on_grid
 from whence.registry import METHODS, METRICS
+from whence.reports.scores import Asked, Row, Skipped
 from whence.rows import ModelFacts
-from whence.scores import Asked, Row, Skipped
 
+FUNCTION = "a function of the model's output"
 # So many cells a side are ranked where no metric is named: maps of any method, pooled to one resolution.
 _GRID = 28
 
@@ -128,7 +129,7 @@ def evaluate(
     asked = methods_asked([methods] if isinstance(methods, str) else methods)
     measures = metrics_asked([metrics] if isinstance(metrics, str) else metrics, classifier, sources)
     task = Task(classifier, asked, measures, wanted(target, len(sources)), masks, seed)
-    return collected(task, list(scored(task, sources)), target if isinstance(target, str) else None)
+    return collected(task, list(scored(task, sources)))
 
 
 def methods_asked(methods: Sequence[str]) -> list[MethodRequest]:
@@ -142,7 +143,7 @@ def methods_asked(methods: Sequence[str]) -> list[MethodRequest]:
     if not methods:
         raise OptionError("no method is asked for: name at least one, or all")
     names = [name for text in methods for name in (METHODS.names() if text == "all" else (text,))]
-    asked = [MethodRequest.read(name) for name in dict.fromkeys(names)]
+    asked = once(MethodRequest.read(name) for name in names)
     for request in asked:
         METHODS.facts(request.method).checked(request.options)
     return asked
@@ -155,14 +156,14 @@ def metrics_asked(
     if metrics is not None:
         if not metrics:
             raise OptionError("no metric is asked for: name at least one")
-        return [MetricRequest.read(text) for text in dict.fromkeys(metrics)]
+        return once(MetricRequest.read(text) for text in metrics)
     sizes = [tuple(source.shape) for source in sources if isinstance(source, Tensor)]
     known = [classifier.input] if classifier.input else sizes if classifier.preprocess is None else []
     grid = min([_GRID, *(side for size in known for side in size[1:])])
     return [MetricRequest(name, {"grid": grid}) for name in ("deletion", "insertion")]
 
 
-def collected(task: Task, found: Sequence[Scored | Failure], target: str | None) -> Evaluation:
+def collected(task: Task, found: Sequence[Scored | Failure]) -> Evaluation:
     """Return what was measured as an Evaluation.
 
     Raises
@@ -179,7 +180,7 @@ def collected(task: Task, found: Sequence[Scored | Failure], target: str | None)
         metrics=tuple(_asked(request) for request in task.metrics),
         model=good[0].model,
         seed=task.seed,
-        target=target,
+        target=_asked_of(task.target),
         skipped=tuple(skipped for one in good for skipped in one.skipped),
         failed=tuple((one.name, str(one.error)) for one in failures),
     )
@@ -187,7 +188,14 @@ def collected(task: Task, found: Sequence[Scored | Failure], target: str | None)
 
 def _asked(request: MetricRequest) -> Asked:
     facts = METRICS.facts(request.metric)
-    return Asked(request.text, facts.title, facts.better)
+    return Asked(request.text, facts.title, facts.better_for(request.options), facts.along)
+
+
+def _asked_of(target: Wanted) -> str | None:
+    """Return in words what was explained, None for each picture's top class."""
+    if isinstance(target, list):
+        return "one target a picture"
+    return str(target) if isinstance(target, str | int) else None if target is None else FUNCTION
 
 
 def scored(task: Task, sources: Sequence[Any]) -> Iterator[Scored | Failure]:
@@ -225,7 +233,7 @@ def _together(task: Task, items: Sequence[Ready]) -> list[Scored | Failure]:
         session.finite(x, "the input")
         x = session.arranged(x)
     batch = _Batch(x, items, [_place(task, item) for item in items])
-    by_method = [(_label(request), _by_method(task, request, batch)) for request in task.requests]
+    by_method = [(request.text, _by_method(task, request, batch)) for request in task.requests]
     model = model_facts(task.classifier, x)
     return [
         _scored(item.name, model, [(label, found[number]) for label, found in by_method])
@@ -243,10 +251,6 @@ def _scored(
     rows = [one for one in found if isinstance(one, Row)]
     skipped = [one for one in found if isinstance(one, Skipped)]
     return Scored(name, model, rows, skipped) if rows else Failure(name, WhenceError(skipped[0].reason))
-
-
-def _label(request: MethodRequest) -> str:
-    return ":".join(filter(None, (request.method, written(request.options))))
 
 
 def _place(task: Task, item: Ready) -> _Place:
@@ -309,7 +313,7 @@ def _about(request: MethodRequest, item: Ready, target: TargetSpec, index: int, 
     if index >= 0 and plain(target, scale):
         said = scale.label(index)
     else:
-        said = target if isinstance(target, str) else "a function of the model's output"
+        said = target if isinstance(target, str) else FUNCTION
     sha256 = item.picture.sha256 if item.picture else ""
     return Row(item.name, request.method, written(request.options), said, "", torch.nan, sha256=sha256)
 
@@ -322,9 +326,9 @@ def _cell(task: Task, metric: MetricRequest, of: Claim, about: Row, place: _Plac
     seeded = {"seed": task.seed} if "seed" in facts.options else {}
     try:
         found = measured(of, metric.metric, {**seeded, **metric.options})
-    except FOR_ALL:
-        raise
     except WhenceError as error:
+        if for_all(error):
+            raise
         return Skipped(about.picture, about.label, metric.text, str(error))
     curve = found.curve
     row = replace(
