@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 import confounded
+import igos
 import lrp_creatures
 import lrp_listing
 import lrp_photos
@@ -75,12 +76,15 @@ def main() -> None:
     save(saturation.figure(), FIGURES / "saturation.png")
     save(looks(model, draw(3).pixels), FIGURES / "looks.png")
     save(confounded.figure(), confounded.FIGURE)
+    save(igos.creature(), FIGURES / "igos.png")
+    save(igos.creatures(), FIGURES / "igos-sheet.png")
     save(lrp_creatures.figure(), lrp_creatures.FIGURE)
     save(lrp_listing.figure(*lrp_listing.creature()), lrp_listing.FIGURE)
     if {"WHENCE_PHOTOS", "WHENCE_MODELS"} <= set(os.environ):
         photo = Path(os.environ["WHENCE_PHOTOS"]) / "school_bus.jpg"
         real = whence.load_model(Path(os.environ["WHENCE_MODELS"]) / "mobilenetv2")
         save(baselines(real, photo), FIGURES / "photos" / "baselines.png")
+        save(igos.figure(real, photo, photo.name), FIGURES / "photos" / "igos-school_bus.png")
         save(lrp_photos.drawn(real), lrp_photos.FIGURE)
         (FIGURES / "photos" / "grad-cam.png").write_bytes(whence.explain(real, photo)._repr_png_())
 

@@ -83,7 +83,8 @@ def attribute_all(
             chunk = session.arranged(moved[part])
             own = {name: own_entries(value, range(len(x))[part], len(x)) for name, value in chosen.items()}
             for piece, target in zip(pieces, targets, strict=True):
-                piece.append(replace(_attributed(session, facts, chunk, target[part], own), options=chosen))
+                one = _attributed(session, facts, chunk, target[part], own)
+                piece.append(replace(one, options={**chosen, **one.options}))
     return [concatenated(piece) for piece in pieces]
 
 
@@ -123,7 +124,7 @@ def _attributed(
     values = finished(answer.values, "map")
     return Attribution(
         method=facts.name,
-        options=options,
+        options=answer.options,
         values=values,
         residual=finished_or_none(answer.residual, "residual"),
         layer=answer.layer,

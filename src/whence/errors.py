@@ -36,10 +36,6 @@ class SizeError(OptionError):
     """An option does not fit the size of a picture; it may fit another's."""
 
 
-class SizeError(OptionError):
-    """An option does not fit the size of a picture; that of another one it may fit."""
-
-
 class LayerError(WhenceError):
     """A layer does not exist, never ran, or has no map."""
 

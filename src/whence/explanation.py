@@ -309,6 +309,7 @@ def _row(explanation: Explanation, key: str) -> ExplanationRow:
         "evidence": evidence_row(explanation.evidence),
         "graph": None,
         "layers": [{"name": name, "shape": list(values.shape)} for name, values in layer_maps(a).items()],
+        "parts": list(a.parts),
         "channels": [] if top is None else _channels(top),
         "channels_total": 0 if top is None else top.total,
         "notes": list(explanation.notes),

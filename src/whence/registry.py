@@ -194,9 +194,9 @@ class MethodFacts(Facts):
 class MetricFacts(Facts):
     """A metric's facts.
 
-    ``family`` says what it judges and ``better`` which way; with an option of ``lower_when`` at its value there, lower
-    is better. ``needs`` says what it asks for: the ``map`` alone, the model's ``scores``, the true ``region`` in the
-    picture, or the ``method``, which it runs again. ``along`` says over what its curves are drawn.
+    ``family`` says what it judges and ``better`` which way; with an option of ``lower_when`` at its value there
+    lower is better. ``needs`` says what it asks for: the ``map`` alone, the model's ``scores``, the true ``region``
+    in the picture, or the ``method``, which it runs again. ``along`` says over what its curves are drawn.
     """
 
     family: Literal["faithfulness", "robustness", "complexity", "localisation", "sanity"]

@@ -142,7 +142,10 @@ _AMOUNTS = ("start", "input", "bias", "constants", "stabiliser")
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a method returns for one chunk of a batch; an ``Attribution`` says more of each of these."""
+    """What a method returns for one chunk of a batch; an ``Attribution`` says more of each of these.
+
+    ``options`` are those that it chose itself where none was given.
+    """
 
     values: Float[Tensor, "b c *spatial"]
     score: Score
@@ -154,6 +157,7 @@ class Answer:
     activation: Float[Tensor, "b k *spatial"] | None = None
     balance: Balance | None = None
     notes: tuple[tuple[str, ...], ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 def own_entries(value: object, rows: Sequence[int], count: int | None = None) -> object:

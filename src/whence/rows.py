@@ -22,7 +22,7 @@ from whence.reports.contents import (
     ModelRow,
     PictureRow,
 )
-from whence.reports.names import channels_name, layer_name, map_name
+from whence.reports.names import channels_name, layer_name, map_name, part_name
 from whence.results import Attribution, Balance, Channels, Passes, reduced
 
 # The layers of one explanation are kept with all their channels up to this many values, which take 32 MB.
@@ -177,6 +177,7 @@ def maps_of(key: str, answer: Attribution, channels: Channels | None) -> dict[st
     """Return the raw maps of an answer for one picture, by their names in maps.npz."""
     maps = {key: _array(bare(answer.values[0]))}
     maps |= {layer_name(key, number): values for number, values in enumerate(layer_maps(answer).values())}
+    maps |= {part_name(key, name): _array(bare(values[0])) for name, values in answer.parts.items()}
     return maps if channels is None else {**maps, channels_name(key): _array(channels.maps[0])}
 
 
@@ -271,6 +272,7 @@ def attribution_of(
         layer=row["layer"],
         balance=_balance_of(row.get("balance")),
         layers={layer["name"]: values(layer_name(key, number)) for number, layer in layers},
+        parts={name: values(part_name(key, name)) for name in row.get("parts", [])},
         seconds=row["seconds"],
     )
 

@@ -4,14 +4,19 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from math import nan
 
 import pytest
 from PIL import Image
 
 from whence.cli import run
+from whence.cli.evaluate import _preprocessing, _said
 from whence.creatures.files import write
 from whence.errors import UnsupportedError
+from whence.models import load
+from whence.models.classifier import Classifier
 from whence.registry import METHODS, METRICS, MethodFacts
+from whence.reports.scores import Estimate
 from whence.results import Passes
 
 COLUMNS = ["picture", "method", "options", "target", "metric", "value"]
@@ -175,6 +180,50 @@ def test_other_settings_need_another_file(pictures, tmp_path, capsys, more, said
     assert out.read_bytes() == before
 
 
+CHANGED = {
+    "preprocessing": lambda model: setattr(model, "preprocess", replace(model.preprocess, antialias=False)),
+    "activation": lambda model: setattr(model, "scale", replace(model.scale, activation="sigmoid")),
+    "precision": lambda model: setattr(model, "precision", "bfloat16"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_another_way_to_run_the_model_needs_another_file(pictures, tmp_path, capsys, monkeypatch, what):
+    out = tmp_path / "scores.csv"
+    evaluated(pictures[:1], "--out", out)
+    real = load.load_model
+
+    def changed(*arguments, **options):
+        model = real(*arguments, **options)
+        CHANGED[what](model)
+        return model
+
+    monkeypatch.setattr(load, "load_model", changed)
+    assert evaluated(pictures[:1], "--out", out) == 2
+    assert f"was made with {what} " in capsys.readouterr().err
+
+
+def test_a_foreign_preprocessing_is_told_without_addresses():
+    def prepare(picture):
+        return picture
+
+    said = _preprocessing(Classifier(lambda x: x, prepare))
+    assert "prepare" in said
+    assert "0x" not in said
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Estimate(3.5e-6, 2e-6, -5e-6, 3, 0), "3.5e-06 [2e-06 to -5e-06] *"),
+        (Estimate(0.25, nan, nan, 1, 2), "0.250 of 1 *"),
+        (None, "-"),
+    ],
+)
+def test_a_small_number_is_told_with_its_digits(found, said):
+    assert _said(found, best=True, pictures=3) == said
+
+
 def test_another_model_needs_another_file(pictures, tmp_path, capsys):
     out = tmp_path / "scores.csv"
     evaluated(pictures, "--out", out)
@@ -219,6 +268,10 @@ BAD_INPUT = {
     "unknown option": (["evaluate", "{good}", "--method", "gradient", "--metric", "deletion:gird=2"], "'grid'"),
     "a value that is none": (["evaluate", "{good}", "--method", "gradient", "--metric", "deletion:steps=x"], "steps"),
     "a grid too fine": (["evaluate", "{good}", "--method", "gradient", "--metric", "deletion:grid=65"], "grid=65"),
+    "a square too large": (
+        ["evaluate", "{good}", "{other}", "--method", "gradient", "--metric", "infidelity:size=65"],
+        "size=65",
+    ),
     "unknown suffix": (["evaluate", "{good}", "--method", "gradient", "--out", "{tmp}/scores.xlsx"], ".parquet"),
     "a folder as file": (["evaluate", "{good}", "--method", "gradient", "--out", "{tmp}/full.csv"], "full.csv"),
     "unknown label": (["evaluate", "{good}", "--method", "gradient", "--target", "lion"], "9 labels"),

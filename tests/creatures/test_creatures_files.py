@@ -22,6 +22,9 @@ def test_pictures_and_parts_are_those_drawn(folder):
     for index, creature in enumerate(draw_many(6, 11, missing=(0, 1))):
         assert np.array_equal(np.asarray(Image.open(folder / f"0000{index}.png")), creature.pixels)
         assert np.array_equal(np.asarray(Image.open(folder / "parts" / f"0000{index}.png")), creature.parts)
+        deciding = np.asarray(Image.open(folder / "deciding" / f"0000{index}.png"))
+        assert np.array_equal(deciding > 0, np.isin(creature.parts, [4, 5, 6, 7]))
+        assert set(np.unique(deciding)) <= {0, 255}
 
 
 def test_the_table_tells_the_truth(folder):

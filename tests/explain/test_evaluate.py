@@ -12,10 +12,12 @@ import whence
 from small_nets import SmallNet, drawn
 from whence.asking import MethodRequest, written
 from whence.creatures import draw
+from whence.creatures.score import predictor
 from whence.errors import (
     MissingExtraError,
     OptionError,
     PictureError,
+    SizeError,
     UnknownNameError,
     UnsupportedError,
     WhenceError,
@@ -124,6 +126,79 @@ def test_what_was_explained_is_remembered(model):
     )
     assert [row.target for row in made.rows] == [next(labels), next(labels), "a function of the model's output"]
     assert whence.evaluate(model, PIXELS[0], "gradient", "deletion:steps=2", target="second").target == "second"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (None, None),
+        (0, "0"),
+        (np.int64(2), "2"),
+        ([0, 1], "one target a picture"),
+        (lambda logits: logits[:, 0], "a function of the model's output"),
+    ],
+)
+def test_the_page_states_the_target_that_was_asked(model, counted, target, said):
+    made = whence.evaluate(model, PIXELS[:2], "gradient", "counted", target=target)
+    assert made.target == said
+    if said is not None:
+        assert "top class" not in made.html()
+
+
+def test_what_is_asked_twice_in_other_words_counts_once(model, counted):
+    methods = ["grad-cam:relu=true", "gradient", "grad-cam:relu=True", "gradient:"]
+    made = whence.evaluate(model, PIXELS[:2], methods, ["counted", "counted:"])
+    assert [(row.picture, row.label) for row in made.rows] == [
+        (f"picture {n}", m) for n in (0, 1) for m in ("grad-cam:relu=true", "gradient")
+    ]
+    swapped = ["deletion:grid=4,steps=2", "deletion:steps=2,grid=4"]
+    assert [one.text for one in metrics_asked(swapped, model)] == swapped[:1]
+
+
+@pytest.mark.parametrize(("order", "better"), [("most", "lower"), ("least", "higher"), ("combined", "higher")])
+def test_road_is_ranked_as_its_order_asks(model, order, better):
+    (asked,) = whence.evaluate(model, PIXELS[0], "gradient", f"road:order={order},percentiles=50.0").metrics
+    assert asked.better == better
+    assert METRICS.facts("road").better_for({}) == "higher"
+
+
+@pytest.fixture
+def small():
+    """A model that takes pictures of their own size, with two of them: one of 16 pixels a side, and one of 8."""
+    classifier = whence.Classifier(drawn(SmallNet()).float())
+    return classifier, [torch.rand(3, side, side, generator=torch.Generator().manual_seed(0)) for side in (16, 8)]
+
+
+@pytest.mark.parametrize("metric", ["deletion:grid=12,steps=2", "infidelity:size=12,samples=2"])
+def test_a_metric_that_does_not_fit_a_small_picture_is_left_out_of_it_alone(small, metric):
+    classifier, pictures = small
+    made = whence.evaluate(classifier, pictures, "gradient", [metric, "sparseness"])
+    assert [(one.picture, one.metric) for one in made.skipped] == [("tensor 1", metric)]
+    assert "8 x 8" in made.skipped[0].reason
+    assert [row.picture for row in made.rows] == ["tensor 0", "tensor 0", "tensor 1"]
+    assert [name for name, _ in whence.evaluate(classifier, pictures, "gradient", metric).failed] == ["tensor 1"]
+    with pytest.raises(WhenceError, match="8 x 8"):
+        whence.evaluate(classifier, pictures[1:], "gradient", metric)
+
+
+def test_a_method_that_does_not_fit_a_small_picture_is_left_out_of_it_alone(small, counted, refusing):
+    classifier, pictures = small
+    refusing(SizeError("mask=12 on 8 x 8"), lambda x: x.shape[1] == 8)
+    made = whence.evaluate(classifier, pictures, ["broken", "gradient"], "counted")
+    assert [(one.picture, one.method, one.metric) for one in made.skipped] == [("tensor 1", "broken", None)]
+    assert len(made.rows) == 3
+    refusing(OptionError("wrong for all"), lambda x: x.shape[1] == 8)
+    with pytest.raises(OptionError, match="wrong for all"):
+        whence.evaluate(classifier, pictures, ["broken", "gradient"], "counted")
+
+
+def test_a_curve_is_drawn_over_what_its_metric_says(model, counted, monkeypatch):
+    assert "share of the area</text>" in whence.evaluate(model, PIXELS[:1], "gradient", "counted").html()
+    facts = replace(METRICS.facts("counted"), along="share of the layers")
+    monkeypatch.setitem(METRICS._entries, "counted", facts)
+    page = whence.evaluate(model, PIXELS[:1], "gradient", "counted").html()
+    assert "share of the layers</text>" in page
+    assert "share of the area" not in page
 
 
 def test_a_method_that_cannot_is_left_out_and_the_others_are_measured(model, counted, refusing):
@@ -268,15 +343,21 @@ def test_a_region_lies_where_the_preprocessing_puts_its_pixels():
     assert found.tolist() == [[False] * 4] * 2 + [[False, False, True, True]] * 2
 
 
-def test_a_region_is_where_a_mask_is_not_black_and_must_have_the_pictures_size():
+def test_a_region_is_where_a_mask_is_half_as_bright_as_white_and_must_have_the_pictures_size():
     prepared = Prepared(torch.zeros(3, 4, 4), Geometry((4, 4), (4, 4), (0.0, 0.0, 4.0, 4.0)))
     pixels = np.zeros((4, 4), np.uint8)
-    pixels[1, 2] = 1
+    pixels[1, 2], pixels[0, 0] = 128, 127
     found, sha256 = region_on_grid(pixels, prepared)
     assert found.nonzero().tolist() == [[1, 2]]
     assert len(sha256) == 64
     with pytest.raises(PictureError, match="5 x 4 and the picture 4 x 4"):
         region_on_grid(np.ones((5, 4), bool), prepared)
+    parts = np.zeros((4, 4), np.uint8)
+    parts[1, 2], parts[3, 3] = 1, 8
+    assert region_on_grid(parts, prepared)[0].nonzero().tolist() == [[1, 2], [3, 3]]
+    assert not region_on_grid(np.zeros((4, 4), np.uint8), prepared)[0].any()
+    with pytest.raises(PictureError, match="without an alpha channel"):
+        region_on_grid(np.zeros((4, 4, 4), np.uint8), prepared)
 
 
 def test_a_region_reaches_the_metric_and_a_picture_without_one_is_skipped(model, counted, monkeypatch):
@@ -320,7 +401,7 @@ def test_what_is_known_is_not_measured_and_what_is_measured_is_kept_at_once(mode
     with pytest.raises(KeyboardInterrupt):
         list(scored(task, PIXELS))
     assert len(kept) == len(counted) == 3
-    whole = collected(task, list(scored(replace(task, keep=lambda row: None), PIXELS)), None)
+    whole = collected(task, list(scored(replace(task, keep=lambda row: None), PIXELS)))
     assert len(counted) == 6
     fresh = whence.evaluate(model, PIXELS, ["gradient", "grad-cam"], "counted")
     assert [r.key for r in whole.rows] == [r.key for r in fresh.rows]
@@ -362,3 +443,13 @@ def test_an_evaluation_says_what_it_is(made):
     assert [curve.count for curve in made.curves] == [3, 2, 3, 2]
     assert "<table>" in made._repr_html_()
     assert made.result()["rows"][5]["value"] is None
+
+
+def test_a_score_on_creatures_keeps_to_the_chunk(monkeypatch):
+    classifier, seen = whence.load_model("creatures"), []
+    pixels = np.stack(PIXELS)
+    whole = predictor(classifier)(pixels)
+    classifier.module.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    monkeypatch.setattr("whence.creatures.score.chunk_size", lambda x: 2)
+    torch.testing.assert_close(predictor(classifier)(pixels), whole)
+    assert seen == [2, 1]

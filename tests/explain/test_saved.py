@@ -41,6 +41,7 @@ def everything(folder):
         ("lrp", {"layer": "all"}),
         ("lrp", {"layer": "head"}),
         ("lrp", {"layer": "top", "keep": {"top": [3, 7]}}),
+        ("igos++", {"iterations": 2}),
     ],
 )
 def test_loaded_and_saved_again_it_is_the_same(model, tmp_path, method, options):
@@ -118,3 +119,17 @@ def test_the_channels_and_layers_come_back(model, tmp_path):
     assert list(found.attribution.layers) == list(made.attribution.layers) == ["stem.0", "stem.2"]
     assert all(torch.equal(a, b) for a, b in zip(found.attribution.layers.values(), made.attribution.layers.values(),
                                                  strict=True))  # fmt: skip
+
+
+def test_extra_maps_and_the_options_that_ran_are_kept(model, tmp_path):
+    made = whence.explain(model, PIXELS, "igos++", iterations=2)
+    made.save(tmp_path / "one")
+    loaded = whence.Explanation.load(tmp_path / "one")
+    assert list(loaded.attribution.parts) == ["deletion", "insertion", "combined"]
+    for name, values in made.attribution.parts.items():
+        assert torch.equal(loaded.attribution.parts[name], values.float())
+    assert {name: loaded.options[name] for name in ("iterations", "steps", "mask", "rate", "search")} == {
+        "iterations": 2, "steps": 1, "mask": 28, "rate": 0.2, "search": None,
+    }  # fmt: skip
+    again = whence.attribute(model, torch.zeros(1, 3, 64, 64), "igos++", **loaded.options)
+    assert dict(again.options) == dict(loaded.options)

@@ -7,7 +7,8 @@ from captum.metrics import infidelity as captum_infidelity
 from metric_samples import answer, heat
 from small_nets import Lambda, SmallNet, drawn, pictures
 from whence.errors import OptionError
-from whence.metrics import measure
+from whence.metrics import infidelity as infidelity_module
+from whence.metrics import measure, measuring
 from whence.metrics.infidelity import _squares
 from whence.metrics.measuring import claim
 from whence.models.classifier import Classifier
@@ -105,6 +106,34 @@ def test_a_zero_map_is_measured_by_the_falls_alone_and_says_so(net):
     torch.testing.assert_close(found.value[1], raw.value[1])
     assert found.value.isfinite().all()
     assert [len(notes) for notes in found.notes] == [0, 1]
+
+
+@pytest.mark.parametrize("disturbance", ["square", "gaussian"])
+def test_maps_are_summed_in_float32_where_the_model_is_half(disturbance):
+    """A map whose sum over a square is beyond float16's largest number is no more wrong than a small one."""
+    net, weight = linear()
+    half, x = net.half(), pictures(1).half()
+    weight = weight.half()
+    net.forward = lambda x: torch.stack(((x * weight).sum((1, 2, 3)), -(x * weight).sum((1, 2, 3))), dim=1)
+    maps = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    found = [
+        measure(half, x, answer(factor * maps, x), "infidelity", disturbance=disturbance).value for factor in (1, 1e6)
+    ]
+    assert found[0].dtype == torch.float32
+    assert found[1].isfinite().all()
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", [1, "top", None])
+def test_no_more_pictures_than_a_chunk_go_through_the_model_at_once(net, monkeypatch, target):
+    seen = []
+    handle = net.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    for module in (measuring, infidelity_module):
+        monkeypatch.setattr(module, "chunk_size", lambda x: 2)
+    x, maps = pictures(5), heat(5, 8, 8)
+    measure(net, x, answer(maps, x, 1), "infidelity", samples=2, target=target)
+    handle.remove()
+    assert max(seen) == 2
 
 
 @pytest.mark.parametrize(

@@ -239,3 +239,18 @@ def test_nan_names_its_picture(variant):
     x[1, :, 0, 0] += 1000  # the whole picture itself is fine
     with pytest.raises(NotFiniteError, match="picture 1 of the batch"):
         whence.attribute(classifier(net), x, "igos++", variant=variant, mask=SIDE, iterations=2, steps=2)
+
+
+def test_a_path_on_which_deletion_succeeds_is_not_lost():
+    """The mean along the path is small where the mask is good; there was enough to follow all the same."""
+    x = torch.zeros(1, 3, 24, 24, dtype=torch.float64)
+    x[:, :, 2:4, 2:4] = 1
+
+    class Corner(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen = x[:, :, 2:4, 2:4].mean((1, 2, 3))
+            return torch.stack((20 * seen - 15, torch.zeros_like(seen)), dim=1)
+
+    found = whence.attribute(whence.Classifier(Corner().double()), x, "igos", mask=24, baseline="zeros")
+    assert not any("nothing to follow" in note for note in found.notes[0])
+    assert found.heatmap()[0].flatten().argmax() in (2 * 24 + 2, 2 * 24 + 3, 3 * 24 + 2, 3 * 24 + 3)

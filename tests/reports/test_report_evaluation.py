@@ -39,6 +39,15 @@ def hostile():
     return evaluation(HOSTILE[:3], HOSTILE, HOSTILE[0])
 
 
+@pytest.mark.parametrize("value", [-0.05, 1.5])
+def test_a_single_value_outside_stands_in_the_middle(value):
+    made = plot([Curve("one", "", (0.0, 1.0), (value, value))], "value")
+    assert [float(pair.split(",")[1]) for pair in made.strokes[0].points.split()] == [
+        (made.top + made.bottom) / 2
+    ] * 2
+    assert len({tick.text for tick in made.upright}) == 3
+
+
 @pytest.mark.parametrize("made", [evaluation(), hostile()], ids=["plain", "hostile"])
 def test_the_policy_allows_this_style_and_nothing_else(made):
     text = made.html()

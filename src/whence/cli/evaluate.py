@@ -1,8 +1,8 @@
 """`whence evaluate`: pictures, a model, methods and metrics to a table of how good the maps are."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from whence.evaluation.evaluate import Known, Task
     from whence.evaluation.records import Records
     from whence.evaluation.result import Evaluation
+    from whence.models.classifier import Classifier
     from whence.reports.scores import Estimate, Row
 
 
@@ -55,7 +56,7 @@ def evaluate(
         typer.Option(
             metavar="FILE_OR_FOLDER",
             help="Where the true evidence lies, for the metrics that ask for it: a mask of the picture's size, "
-            "inside where it is not black, or a folder with masks of the pictures' names.",
+            "inside where it is at least half as bright as white, or a folder with masks of the pictures' names.",
         ),
     ] = None,
     out: Annotated[
@@ -166,6 +167,9 @@ def _records(task: "Task", outs: Sequence[Path]) -> "Records | None":
         {
             "whence": version("whence"),
             "model": task.classifier.fingerprint,
+            "preprocessing": _preprocessing(task.classifier),
+            "activation": task.classifier.scale.activation,
+            "precision": task.classifier.precision,
             "target": task.target or "the top class",
             "seed": task.seed,
         },
@@ -176,6 +180,15 @@ def _records(task: "Task", outs: Sequence[Path]) -> "Records | None":
                 f"{str(path)!r} is there already, and holds no evaluation to go on with: name another file"
             )
     return made
+
+
+def _preprocessing(classifier: "Classifier") -> str:
+    """Return the preprocessing as it prints itself in one line, the same in every run."""
+    from whence.pictures.foreign import ForeignPreprocess
+
+    made = classifier.preprocess
+    said = repr(made.function if isinstance(made, ForeignPreprocess) else made)
+    return " ".join(re.sub(r" at 0x[0-9a-f]+", "", said).split())
 
 
 def _known(records: "Records") -> "Known":
@@ -217,23 +230,23 @@ def _tell(made: "Evaluation", outs: Sequence[Path]) -> None:
 
 
 def _said(estimate: "Estimate | None", best: bool, pictures: int) -> str:
+    from whence.reports.evaluation import text
+
     if estimate is None:
         return "-"
-    if isnan(estimate.mean):
-        return "not defined"
-    interval = "" if isnan(estimate.low) else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+    # Not every terminal can print the minus of the page.
+    mean, interval = (None if said is None else said.replace("\N{MINUS SIGN}", "-") for said in text(estimate))
+    between = f" [{interval}]" if interval else ""
     fewer = "" if estimate.count == pictures else f" of {estimate.count}"
-    return f"{estimate.mean:.3f}{interval}{fewer}{' *' if best else ''}"
+    return f"{mean}{between}{fewer}{' *' if best else ''}"
 
 
 def _tell_left_out(made: "Evaluation") -> None:
     """Warn of what could not be measured, a line for each reason."""
-    pictures: dict[tuple[str, str], list[str]] = {}
-    for one in made.skipped:
-        what = one.method if one.metric is None else f"{one.metric} of {one.method}"
-        pictures.setdefault((what, one.reason), []).append(one.picture)
+    from whence.reports.scores import reasons
+
     measured = len({row.picture for row in made.rows})
-    for (what, reason), names in pictures.items():
+    for what, names, reason in reasons(made.skipped):
         whose = "" if len(names) == measured else f" for {' and '.join(names)}"
         console.warn(f"left out: {what}{whose}: {reason}")
     for name, reason in made.failed:

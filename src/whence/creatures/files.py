@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from whence.creatures.code import LABELS, PARTS, VARIANTS
@@ -28,6 +29,7 @@ def write(
 
     - ``00000.png``, ...: the pictures;
     - ``parts/00000.png``, ...: which part is seen in each pixel, an index of ``NAMES``, 8 bits;
+    - ``deciding/00000.png``, ...: white where one of the four parts is seen that decide, black elsewhere;
     - ``creatures.csv``: file, label, the four variants, the parts left out, the label whose tag is worn (empty for no
       tag), and each part's middle in pixels (empty for a part that is not drawn).
 
@@ -37,13 +39,16 @@ def write(
         If ``out`` is not a new or an empty folder.
     """
     with new_folder(out) as folder, (folder / "creatures.csv").open("w", newline="", encoding="utf-8") as table:
-        (folder / "parts").mkdir()
+        for name in ("parts", "deciding"):
+            (folder / name).mkdir()
         rows = csv.writer(table)
         rows.writerow(_COLUMNS)
         for index, creature in enumerate(draw_many(count, seed, missing=missing, tags=tags, size=size)):
             file = f"{index:05d}.png"
             Image.fromarray(creature.pixels).save(folder / file)
             Image.fromarray(creature.parts).save(folder / "parts" / file)
+            deciding = np.isin(creature.parts, [NAMES.index(part) for part in PARTS])
+            Image.fromarray(deciding.astype(np.uint8) * 255).save(folder / "deciding" / file)
             rows.writerow((file, *_row(creature)))
             if progress:
                 progress(index + 1, count)

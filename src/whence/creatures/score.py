@@ -102,7 +102,7 @@ def predictor(classifier: Classifier) -> Predict:
     def predict(pixels: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k"]:
         x = move(classifier, torch.stack([one.input for one in prepared(classifier, pixels)]))
         with opened(classifier) as session:
-            logits = [session.logits(session.run(part)) for part in x.split(chunk_size(x))]
+            logits = [session.logits(session.run(part)) for part in torch.split(x, chunk_size(x))]
             probabilities = session.scale.probabilities(torch.cat(logits))
         if probabilities.shape[1] != CLASSES:
             raise ModelError(

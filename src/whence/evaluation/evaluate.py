@@ -106,8 +106,9 @@ def evaluate(
     target
         As for ``attribute``; a list holds one target a picture.
     regions
-        Masks in which the true evidence is not black, for the metrics that ask for it: one, or a list with one for
-        each picture, or None for it. Pictures of the pictures' own size, or booleans [H, W].
+        Masks for the metrics that ask for the true evidence: one, or a list with one a picture, or None for it.
+        Pictures of the pictures' own size, inside where they are at least half as bright as white (maps of small
+        numbers where they are not 0), or booleans [H, W].
     seed
         Of everything random, also of the bootstrap.
 

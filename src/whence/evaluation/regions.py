@@ -16,13 +16,14 @@ from whence.pictures.read import read
 def region_on_grid(source: Any, prepared: Prepared) -> tuple[Bool[Tensor, "h w"], str]:  # noqa: ANN401  (many kinds)
     """Return a mask on the model's input grid, each place that of the nearest pixel, and the mask's hash.
 
-    ``source`` is a picture whose pixels are inside where they are not black, or booleans [H, W]; of the picture's
+    ``source`` is a picture whose pixels are inside where they are at least half as bright as white, in any channel; a
+    map of parts, none of whose numbers is as high, where it is not 0; or booleans [H, W]. It is of the picture's
     size, or, where the way from the picture to the input is not known, of the input's.
 
     Raises
     ------
     PictureError
-        It cannot be read, or has another size.
+        It cannot be read, has an alpha channel, or has another size.
     """
     mask, sha256 = _mask(source)
     place, grid = prepared.geometry, (int(prepared.input.shape[1]), int(prepared.input.shape[2]))
@@ -39,7 +40,15 @@ def _mask(source: Any) -> tuple[Bool[Tensor, "H W"], str]:  # noqa: ANN401
     if isinstance(given, Tensor) and given.dtype == torch.bool:
         return given.cpu(), hashlib.sha256(given.cpu().numpy().tobytes()).hexdigest()
     picture = read(source)
-    return picture.pixels.amax(0) > 0, picture.sha256
+    if any("alpha" in said for said in picture.decoded):
+        raise PictureError(
+            f"the region {picture.name!r} is transparent in places or could be: save it in black and white, "
+            "without an alpha channel"
+        )
+    bright = picture.unit().amax(0)
+    # Around white JPEG leaves noise in the black.
+    inside = bright >= 0.5 if bool((bright >= 0.5).any()) else bright > 0
+    return inside, picture.sha256
 
 
 def _laid(mask: Bool[Tensor, "H W"], place: Geometry) -> Bool[Tensor, "h w"]:

@@ -45,9 +45,7 @@ def cells(claim: Claim, grid: int | str) -> Float[Tensor, "b h w"]:
     if isinstance(grid, str) or not 1 <= grid <= min(claim.x.shape[2:]):
         size = " x ".join(map(str, claim.x.shape[2:]))
         wrong = OptionError if isinstance(grid, str) or grid < 1 else SizeError
-        raise wrong(
-            f"grid={grid} on inputs of {size}: give map, pixels, or a side of cells from 1 to the input's"
-        )
+        raise wrong(f"grid={grid} on inputs of {size}: give map, pixels, or a side of cells from 1 to the input's")
     return F.adaptive_avg_pool2d(claim.heat[:, None], grid)[:, 0]
 
 

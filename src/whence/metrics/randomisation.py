@@ -29,6 +29,7 @@ _APART = 1_000_003
 
 @metric(
     "randomisation",
+    along="share of the layers",
     title="Model parameter randomisation",
     family="sanity",
     paper="arXiv:1810.03292",

@@ -118,7 +118,7 @@ class ExplanationRow(TypedDict):
 
     ``balance`` is None for a method that hands back no relevance. The maps of ``channels``, of ``channels_total`` in
     all, lie under the map's name and ``.channels``, those of ``layers`` under it and ``.layer-0``, ``.layer-1`` and
-    so on.
+    so on, those of ``parts``, extra maps by name, under it and ``.part-NAME``.
     """
 
     method: str
@@ -137,6 +137,7 @@ class ExplanationRow(TypedDict):
     evidence: EvidenceRow | None
     graph: dict[str, object] | None
     layers: NotRequired[list[LayerRow]]
+    parts: NotRequired[list[str]]
     channels: NotRequired[list[ChannelRow]]
     channels_total: NotRequired[int]
     notes: list[str]

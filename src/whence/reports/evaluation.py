@@ -7,7 +7,7 @@ from math import isnan
 from whence.reports import words
 from whence.reports.page import asset, policy, render
 from whence.reports.plot import Curve, Plot, plot
-from whence.reports.scores import Asked, Estimate, Line, MeanCurve, Skipped
+from whence.reports.scores import Asked, Estimate, Line, MeanCurve, Skipped, reasons
 
 _BETTER = {"higher": "higher is better", "lower": "lower is better"}
 # Reasons that hold for many pictures name no more of them than these.
@@ -85,7 +85,7 @@ def _values(shown: Shown) -> dict[str, object]:
         "shown": shown,
         "heads": [(metric, _BETTER[metric.better]) for metric in shown.metrics],
         "lines": _numbers(shown),
-        "skipped": _reasons(shown),
+        "skipped": [(what, _named(names, shown.pictures), why) for what, names, why in reasons(shown.skipped)],
     }
 
 
@@ -148,18 +148,10 @@ def _families(shown: Shown) -> list[Family]:
     return families
 
 
-def _reasons(shown: Shown) -> list[tuple[str, str, str]]:
-    """Return what was left out: of which method or metric, for which pictures, and why."""
-    pictures: dict[tuple[str, str], list[str]] = {}
-    for one in shown.skipped:
-        what = one.method if one.metric is None else f"{one.metric} of {one.method}"
-        pictures.setdefault((what, one.reason), []).append(words.short(one.picture))
-    return [(what, _named(names, shown.pictures), reason) for (what, reason), names in pictures.items()]
-
-
 def _named(names: Sequence[str], pictures: int) -> str:
     if len(names) == pictures > 1:
         return "every picture"
+    names = [words.short(name) for name in names]
     if len(names) <= _MOST_NAMES:
         return ", ".join(names)
     return f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more"

@@ -10,7 +10,7 @@ from whence.errors import NotFiniteError, OutputError
 from whence.reports.contents import Contents, Drawn, Evidence, ExplanationRow, PictureRow
 from whence.reports.images import shrunk
 from whence.reports.look import Look
-from whence.reports.names import channels_name, layer_name, map_name
+from whence.reports.names import channels_name, layer_name, map_name, part_name
 from whence.reports.overlay import Laid, cut_to_input, lay, on_grid, placed
 from whence.reports.small import Small, small
 
@@ -37,7 +37,7 @@ class PictureFigures:
 
 
 def maps_of(contents: Contents, explanation: ExplanationRow) -> dict[str, Float32[np.ndarray, "..."]]:
-    """Return all raw maps of an explanation by their names: its own, those of its layers, that of its channels.
+    """Return all raw maps of an explanation by their names: its own, those of its layers, parts and channels.
 
     Raises
     ------
@@ -52,6 +52,8 @@ def maps_of(contents: Contents, explanation: ExplanationRow) -> dict[str, Float3
     if channels := explanation.get("channels"):
         stored = contents.maps.get(channels_name(name), np.zeros((0, 0)))
         shapes[channels_name(name)] = [len(channels), *stored.shape[-2:]]
+    for part in explanation.get("parts", []):
+        shapes[part_name(name, part)] = list(contents.maps.get(part_name(name, part), np.zeros(0)).shape)
     return {name: _map(contents, name, shape) for name, shape in shapes.items()}
 
 

@@ -30,3 +30,8 @@ def channels_name(name: str) -> str:
 def layer_name(name: str, number: int) -> str:
     """Return the name inside maps.npz of one of the layers of the map ``name``."""
     return f"{name}.layer-{number}"
+
+
+def part_name(name: str, part: str) -> str:
+    """Return the name inside maps.npz of one of the extra maps that belong to the map ``name``."""
+    return f"{name}.part-{part}"

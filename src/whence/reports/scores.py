@@ -64,6 +64,15 @@ class Skipped:
     reason: str
 
 
+def reasons(skipped: Sequence[Skipped]) -> list[tuple[str, list[str], str]]:
+    """Return what was left out, each once: of which method or metric, for which pictures, and why."""
+    pictures: dict[tuple[str, str], list[str]] = {}
+    for one in skipped:
+        what = one.method if one.metric is None else f"{one.metric} of {one.method}"
+        pictures.setdefault((what, one.reason), []).append(one.picture)
+    return [(what, names, reason) for (what, reason), names in pictures.items()]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean over ``count`` pictures and its 95 % interval, NaN below two; ``undefined`` values are left out."""

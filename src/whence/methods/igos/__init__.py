@@ -106,7 +106,8 @@ def _register(name: str, title: str, paper: str, about: str) -> Callable[..., An
         )  # fmt: skip
         whole = model.score(output, measured).value.detach()
         said = _said(notes(baseline, settled, measured), measured, solved, whole)
-        return Answer(_silenced(solved), score, parts=_parts(solved), notes=said)
+        ran = {name: value for name, value in vars(own).items() if value is not None} | {"mask": side}
+        return Answer(_silenced(solved), score, parts=_parts(solved), notes=said, options=ran)
 
     optimised.__doc__ = f"{about}\n\n{_OPTIONS}"
     register = method(

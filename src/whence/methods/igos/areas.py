@@ -76,14 +76,14 @@ class Areas:
 
     def found(
         self, start: Float[Tensor, "b m s t"], iterations: int, rate: int | float, seed: int
-    ) -> tuple[Float[Tensor, "b m s t"], Float[Tensor, "b terms"]]:
-        """Return the rankings after ``iterations`` steps, and the mean of the path scores met.
+    ) -> Float[Tensor, "b m s t"]:
+        """Return the rankings after ``iterations`` steps.
 
         Steps go down the blurred slope, the steepest way among smooth rankings, with momentum; as in Adam they are as
         long as ``rate``, but by one scale for a whole ranking, so that places without a say stay where they are. A
         ranking whose slope was never more than rounding stays at its start.
         """
-        generator, scores = torch.Generator().manual_seed(seed), []
+        generator = torch.Generator().manual_seed(seed)
         held = torch.zeros(len(start), dtype=torch.bool, device=start.device)
         s, mean, square = start, torch.zeros_like(start), torch.zeros_like(start[:, :, :1, :1])
         for step in range(1, iterations + 1):
@@ -97,8 +97,7 @@ class Areas:
             square = _SCALE * square + (1 - _SCALE) * (slope**2).mean((2, 3), keepdim=True)
             size = (square / (1 - _SCALE**step)).sqrt().clamp(min=torch.finfo(slope.dtype).tiny)
             s = s - rate * mean / (1 - _MEMORY**step) / size
-            scores.append(found)
-        return torch.where(held[:, None, None, None], s, start), torch.stack(scores).mean(0)
+        return torch.where(held[:, None, None, None], s, start)
 
     def _areas(self, step: int) -> Float[Tensor, "terms points"]:
         """Return the areas at which the terms are measured in a step, no two terms at the same ones."""

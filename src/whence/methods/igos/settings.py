@@ -53,7 +53,7 @@ def settings(options: Mapping[str, Any], terms: Sequence[Term]) -> Settings:
     given = {name: options[name] for name in vars(own) if options[name] is not None}
     if own.search is None:
         for name in ("l1", "search", "direction"):
-            if name in given:
+            if given.get(name, getattr(own, name)) != getattr(own, name):
                 raise OptionError(f"{name}={given[name]}: variant=area has none, it is for variant=paper and igos-pp")
     least = {"iterations": 1, "steps": 1, "mask": 1, "batch": 1, "rate": 0, "l1": 0, "tv": 0, "sigma": 0}
     at_least(**{name: (options[name], bound) for name, bound in least.items()})

@@ -44,7 +44,10 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """What masks say, [B, M, s, s], high where it matters; the product of all [B, 1, s, s]; the path scores met."""
+    """What masks say, [B, M, s, s], high where it matters; the product of all [B, 1, s, s].
+
+    ``paths`` are the path scores at the start, infinite where they say nothing; ``moved`` is how far a mask went.
+    """
 
     each: Tensor
     joint: Tensor
@@ -61,8 +64,10 @@ def _by_area(problem: Problem) -> Solved:
     start = areas.start_of(problem.x, problem.terms, problem.side)
     if problem.initial is not None:
         start = start + problem.initial / masks_of(problem.terms)
-    s, paths = objective.found(start, own.iterations, own.rate, problem.seed)
-    return Solved(s, s.sum(1, keepdim=True), paths, _largest(s - start))
+    s = objective.found(start, own.iterations, own.rate, problem.seed)
+    # A path that holds nothing gives no slope, and the ranking stays; a good one loses the score everywhere.
+    nothing = torch.full((len(s), len(problem.terms)), torch.inf)
+    return Solved(s, s.sum(1, keepdim=True), nothing, _largest(s - start))
 
 
 def _by_paper(problem: Problem) -> Solved:
