@@ -211,7 +211,7 @@ def scored(task: Task, sources: Sequence[Any]) -> Iterator[Scored | Failure]:
         for request in task.metrics:
             if METRICS.facts(request.metric).needs == "region":
                 raise OptionError(
-                    f"{request.metric} compares the map with the place of the true evidence: give regions"
+                    f"{request.metric} compares the map with the place of the true evidence: give regions (--region)"
                 )
     for group in grouped(task.classifier, sources):
         if isinstance(group, Failure):
