@@ -11,7 +11,17 @@ import torch
 
 # grad-cam draws progress bars into the table.
 os.environ.setdefault("TQDM_DISABLE", "1")
-BENCHES = ("grad_cam", "cams", "ablation_cam", "score_cam", "integrated_gradients", "occlusion", "rise", "lrp", "igos")
+BENCHES = (
+    "grad_cam",
+    "cams",
+    "ablation_cam",
+    "score_cam",
+    "integrated_gradients",
+    "occlusion",
+    "rise",
+    "lrp",
+    "igos",
+)
 
 
 def table(name: str, rounds: int, repeats: int) -> None:
