@@ -1,9 +1,9 @@
-"""I-GOS++: figures are multiples of one picture's plain forward, in the best batch.
+"""I-GOS++: figures are multiples of one picture's plain forward, in the best batch; seconds are those of one picture.
 
-A few steps of each are run, and counted as often as the default runs them. The floor is one run forward and one back
-to the input for each of the default's pictures on the path; the reference is the I-GOS++ repository's own settings
-(variant=igos-pp: 20 steps, 15 points of the path, line search along it), on the same machinery, so that the ratio is
-that of the passes alone.
+A few steps (and points of the path) of each are run, and counted as often as the default runs them. The floor is one
+run there and back for each of the default's pictures on the path. The reference is the I-GOS++ repository's own search
+(variant=igos-pp: 20 steps, 15 points, line search along the path) on the same machinery, so that the ratio is that of
+the passes alone.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from whence.methods.igos.settings import SETTINGS
 
 LIMIT = "1.10 of the floor; a fifth of the reference"
 NETS = ("mobilenet_v2", "resnet50", "convnext_tiny")
-STEPS = 3
+STEPS, POINTS = 3, 3
 
 
 def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:
@@ -39,12 +39,16 @@ def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:
         contenders = {
             "floor": floor,
             "whence": lambda c=classifier, x=x: whence.attribute(c, x, "igos++", iterations=STEPS),
-            "reference": lambda c=classifier, x=x: whence.attribute(c, x, "igos++", variant="igos-pp", iterations=1),
+            "reference": lambda c=classifier, x=x: whence.attribute(
+                c, x, "igos++", variant="igos-pp", iterations=1, steps=POINTS
+            ),
         }
         run = paired(plain_forward(classifier.module, chunk), contenders, rounds, 1)
         times = {
             "floor": pictures,
             "whence": CHUNK * default.iterations / STEPS,
-            "reference": CHUNK * reference.iterations,
+            "reference": CHUNK * reference.iterations * reference.steps / POINTS,
         }
-        yield f"{name}", 1, replace(run, figures={who: scaled(run.figures[who], n) for who, n in times.items()})
+        figures = {who: scaled(run.figures[who], n) for who, n in times.items()}
+        seconds = figures["whence"].wall * run.plain_ms / 1000 / CHUNK
+        yield f"{name}, {pictures} passes there and back, {seconds:.0f} s", 1, replace(run, figures=figures)
