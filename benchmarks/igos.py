@@ -1,7 +1,7 @@
 """I-GOS++: figures are multiples of one plain forward in the best batch; seconds are those of one picture.
 
 A few steps (and points of the path) of each are run, and counted as often as the default runs them. The floor is one
-run there and back for each of the default's pictures on the path. The reference is the I-GOS++ repository's own search
+run there and back for each of the default's pictures on the path. The reference is the authors' own search
 (variant=igos-pp: 20 steps, 15 points, line search along the path) on the same machinery, so that the ratio is that of
 the passes alone.
 """
