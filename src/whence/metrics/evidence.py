@@ -11,13 +11,11 @@ from whence.metrics.claim import Claim
 from whence.metrics.measuring import measured
 from whence.metrics.ranking import top_share
 from whence.models.session import Session
-from whence.models.targets import TargetSpec
+from whence.models.targets import Fixed, TargetSpec
 from whence.pictures.baselines import make_baseline
 
 SHARE = 0.064
 BASELINE = "blurred"
-
-
 CURVES = ("deletion", "insertion")
 
 
@@ -35,8 +33,8 @@ class Evidence:
     """One picture's evidence for one map.
 
     ``removed`` is the target's probability where the most important ``share`` of the input's area is replaced by
-    ``baseline``, ``kept`` that where all else is; the score itself where the target is no class. ``curves`` hold the
-    same number along the whole ranking, by the metric's name; none where they were not asked for.
+    ``baseline``, ``kept`` that where all else is; the score itself where the target is no class. ``curves`` are
+    those of deletion and insertion over the map's own cells, by the metric's name; none where not asked for.
     """
 
     share: float
@@ -63,7 +61,9 @@ def evidence(
     important = top_share(heat, share)[:, None].to(x)
     (base,) = make_baseline(baseline, x, model.pixels)
     without, alone = torch.lerp(x, base, important), torch.lerp(base, x, important)
-    numbers = _numbers(model, torch.cat((without, alone)), [*target, *target], [*index, *index])
+    shown = [Fixed("probability", (i,)) if i >= 0 else one for i, one in zip(index, target, strict=True)]
+    output = model.run(torch.cat((without, alone)))
+    numbers = model.score(output, [*shown, *shown]).value.tolist()
     found = [
         Evidence(share, baseline, removed, kept)
         for removed, kept in zip(numbers[: len(x)], numbers[len(x) :], strict=True)
@@ -82,16 +82,3 @@ def curves(of: Claim) -> list[dict[str, AreaCurve]]:
         }
         for row in range(len(of.x))
     ]
-
-
-def _numbers(
-    model: Session, x: Float[Tensor, "b c h w"], target: Sequence[TargetSpec], index: Sequence[int]
-) -> list[float]:
-    """Return each picture's probability of its class, or its score where the target is no class."""
-    output = model.run(x)
-    scores = model.score(output, target).value if min(index) < 0 else torch.zeros(len(x))
-    if max(index) < 0:
-        return scores.tolist()
-    probabilities = model.scale.probabilities(model.logits(output))
-    model.finite(probabilities, "the probability under masking")
-    return [float(p[i]) if i >= 0 else float(s) for p, s, i in zip(probabilities, scores, index, strict=True)]

@@ -121,8 +121,8 @@ _OPTIONS = """\
     F = sum over the terms of a path score P, which says how much of the class's probability is left on the way
     from the picture to one that a mask has changed. I-GOS takes away; I-GOS+ takes away and puts in by one
     mask; I-GOS++ has a mask for each and adds their product, which is the map (``.parts`` holds all three).
-    ``variant="area"`` takes the path over the area, most important cells first, with ``steps`` areas a term
-    drawn anew in each of ``iterations`` steps with momentum at ``rate``, and ``tv`` times the total variation: then P
+    ``variant="area"`` takes the path over the area, most important cells first, at ``steps`` areas a term in
+    each of ``iterations`` steps with momentum at ``rate``, and ``tv`` times the total variation: then P
     is the area under the curve of deletion or insertion. ``variant="paper"`` dims the mask as a whole, P = 1/S
     sum_k p((k/S) m) under noise of ``sigma`` (in units of the pixel range), with ``l1`` times the mean of 1 - m
     and the (bilateral) total variation; ``direction="gradient"`` takes the plain gradient at the masked picture

@@ -58,10 +58,9 @@ def top_area(s: Float[Tensor, "n 1 s t"], share: Float[Tensor, " n"]) -> Float[T
 class Areas:
     """F(s) = sum_terms w * mean over areas of the score + tv * TV(s), s the sum of all rankings.
 
-    w is 3 for deletion and -1 for insertion.
-    In every step each term is measured at ``points`` areas, one in each of as many equal parts of [0, 1]. Over the
-    steps they move on by the golden ratio, which fills the parts more evenly than chance. ``noise`` has standard
-    deviation ``sigma``, in units of the input.
+    w is 3 for deletion and -1 for insertion. In every step each term is measured at ``points`` areas, one in
+    each of as many equal parts of [0, 1]. Over the steps they move on by the golden ratio, which fills the parts
+    more evenly than chance. ``noise`` has standard deviation ``sigma``, in units of the input.
     """
 
     model: Session
