@@ -16,7 +16,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 SIZE = 16
 # Enough of everything for a method to do all its steps once.
-TINY = {"samples": 3, "steps": 3, "iterations": 3, "roots": 2, "budget": 20}
+TINY = {"samples": 3, "steps": 3, "iterations": 3, "roots": 2, "budget": 40, "grid": 3}
 
 
 def drawn(net: Net, seed: int = 0, shape: tuple[int, int, int] = (3, SIZE, SIZE)) -> Net:
@@ -33,8 +33,10 @@ def pictures(count: int = 2, channels: int = 3, size: int | tuple[int, int] = SI
 
 
 def tiny_options(facts: MethodFacts) -> dict[str, object]:
-    """Return options that make any method quick."""
-    return {name: value for name, value in TINY.items() if name in facts.options}
+    """Return options that make any method quick, and that need no pixel range."""
+    tiny = {name: value for name, value in TINY.items() if name in facts.options}
+    black = "baseline" in facts.options and facts.options["baseline"].default == "black"
+    return {**tiny, "baseline": "zeros"} if black else tiny
 
 
 def net_for(name: str, **options: bool | int) -> nn.Module:

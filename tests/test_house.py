@@ -64,6 +64,7 @@ def test_no_file_is_longer_than_400_lines():
 
 def test_public_names_are_frozen():
     assert sorted(whence.__all__) == [
+        "AttentionGraph",
         "Classifier",
         "Evaluation",
         "Explanation",

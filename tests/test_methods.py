@@ -15,7 +15,7 @@ from whence.registry import METHODS
 from whence.results import Passes
 
 # These skip channels that are dead for a picture, or refine until a map stands still.
-DEPENDS_ON_THE_PICTURE = {"ablation-cam", "score-cam", "integrated-gradients"}
+DEPENDS_ON_THE_PICTURE = {"ablation-cam", "score-cam", "integrated-gradients", "sag"}
 README = Path(__file__).parents[1] / "README.md"
 
 

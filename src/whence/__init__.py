@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from whence.evaluation.result import Evaluation
     from whence.explaining import explain
     from whence.explanation import Explanation
+    from whence.graphs.graph import AttentionGraph
     from whence.models.classifier import Classifier
     from whence.models.load import load_model
 
 _HOMES = {
+    "AttentionGraph": "whence.graphs.graph",
     "Classifier": "whence.models.classifier",
     "Evaluation": "whence.evaluation.result",
     "Explanation": "whence.explanation",
@@ -28,6 +30,7 @@ _HOMES = {
 _PACKAGES = ("adapters", "methods", "metrics")
 
 __all__ = [
+    "AttentionGraph",
     "Classifier",
     "Evaluation",
     "Explanation",

@@ -134,6 +134,8 @@ def _attributed(
         # NaN or infinity in it, whatever its weight, would be in the map.
         activation=None if answer.activation is None else _readable(answer.activation),
         balance=answer.balance,
+        graphs=answer.graphs,
+        style=answer.style,
         target=answer.score.index.cpu(),
         score=answer.score.value.detach(),
         passes=session.passes - before,

@@ -1,6 +1,6 @@
 """explain(): pictures, a model and methods to Explanations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,12 +13,14 @@ from whence.attribution import attribute_all
 from whence.batches import Ready, answered, each, grouped, mistaken, model_facts, own_targets, stacked
 from whence.errors import OptionError, WhenceError
 from whence.explanation import Explanation, Failure, Outcome
+from whence.graphs.graph import AttentionGraph
 from whence.metrics.evidence import SHARE, Evidence, curves
 from whence.metrics.evidence import evidence as share_evidence
 from whence.metrics.measuring import claim
 from whence.models.classifier import Classifier
 from whence.models.session import Session, move, opened
 from whence.models.targets import Targets, TargetSpec, plain
+from whence.pictures.baselines import make_baseline
 from whence.pictures.preprocess import as_seen
 from whence.registry import METHODS
 from whence.reports.figures import LONGEST
@@ -82,12 +84,26 @@ def outcomes(job: Job, sources: Sequence[Any]) -> Iterator[Outcome]:
     ------
     TargetError, OptionError, UnknownLayerError, UnknownNameError
         What was asked is wrong for every picture.
+    KeyboardInterrupt
+        Ctrl-C was pressed; a search that it ended handed over what it had found before.
     """
+    stopped = False
     for group in grouped(job.classifier, sources, job.bits):
+        if stopped:
+            raise KeyboardInterrupt
         if isinstance(group, Failure):
             yield group
         else:
-            yield from each(group, partial(_together, job))
+            made = each(group, partial(_together, job))
+            yield from made
+            stopped = any(map(interrupted, made))
+
+
+def interrupted(outcome: Outcome) -> bool:
+    """Return whether a picture's explanation holds what a search had found when it was interrupted."""
+    if isinstance(outcome, Failure):
+        return False
+    return any(one.graph is not None and one.graph.state == "interrupted" for one in outcome[1])
 
 
 def _together(job: Job, items: Sequence[Ready]) -> list[Outcome]:
@@ -197,6 +213,7 @@ def _explanation(
     item, probabilities = batch.items[row], batch.probabilities
     index = int(answer.target[row])
     one = answer.picture(row).cpu()
+    one = replace(one, graphs=tuple(_pictured(job, batch.x[row], graph, one.options) for graph in one.graphs))
     named = index >= 0 and probabilities is not None
     asked = () if plain(target, job.classifier.scale) else (f"the number explained is {_said(target)}",)
     return Explanation(
@@ -210,6 +227,15 @@ def _explanation(
         title=METHODS.facts(answer.method).title,
         channels=None if one.weights is None or one.activation is None else one.channels(_CHANNELS),
     )
+
+
+def _pictured(
+    job: Job, x: Float[Tensor, "c h w"], graph: AttentionGraph, options: Mapping[str, Any]
+) -> AttentionGraph:
+    """Return a graph with what the model sees of the picture and of the baseline."""
+    pixels = job.classifier.pixels
+    base = make_baseline(graph.baseline, x[None], pixels, seed=options["seed"])[0][0]
+    return replace(graph, picture=as_seen(x, pixels), base=as_seen(base, pixels))
 
 
 def _said(target: TargetSpec) -> str:

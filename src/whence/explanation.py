@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from whence.errors import OptionError, WhenceError
+from whence.graphs.graph import AttentionGraph
 from whence.metrics.evidence import Evidence
 from whence.reports import folder as folders
 from whence.reports import notebook
@@ -22,6 +23,7 @@ from whence.reports.contents import (
     Contents,
     Drawn,
     ExplanationRow,
+    GraphRow,
     PictureRow,
     Result,
 )
@@ -45,6 +47,7 @@ from whence.rows import (
     model_row,
     picture_row,
     plain,
+    seen_of,
     subject_of,
 )
 
@@ -144,9 +147,9 @@ class Explanation:
         return self.attribution.notes[0]
 
     @property
-    def graph(self) -> None:
-        """The graph of sufficient sets; None for a method that makes none."""
-        return None
+    def graph(self) -> AttentionGraph | None:
+        """The graph of sufficient sets, with what the model saw; None for a method that makes none."""
+        return next(iter(self.attribution.graphs), None)
 
     def heatmap(self) -> Float[Tensor, "H W"]:
         """Return the signed map on the picture's own pixels; 0 where the model saw nothing.
@@ -261,7 +264,8 @@ def contents(outcomes: Sequence[Outcome], model: ModelFacts, seed: int, versions
             maps |= maps_of(key, e.attribution, e.channels)
         rows = [_row(e, key) for key, e in zip(keys, explanations, strict=True)]
         pictures.append(picture_row(subject, rows))
-        drawn.append(Drawn(subject.shown, tuple(e.pictures for e in explanations)))
+        graphs = tuple(None if e.graph is None else seen_of(e.graph) for e in explanations)
+        drawn.append(Drawn(subject.shown, tuple(e.pictures for e in explanations), graphs if any(graphs) else ()))
     result: Result = {
         "schema": SCHEMA,
         "whence": made.whence,
@@ -302,12 +306,13 @@ def _row(explanation: Explanation, key: str) -> ExplanationRow:
         "shape": list(explanation.map.shape),
         "reduce": a.reduce,
         "show": a.show,
+        "style": a.style,
         "residual": explanation.residual,
         "balance": explanation.balance,
         "passes": {"forward": a.passes.forward, "backward": a.passes.backward, "partial": a.passes.partial},
         "seconds": a.seconds,
         "evidence": evidence_row(explanation.evidence),
-        "graph": None,
+        "graph": None if explanation.graph is None else cast(GraphRow, explanation.graph.to_json()),
         "layers": [{"name": name, "shape": list(values.shape)} for name, values in layer_maps(a).items()],
         "parts": list(a.parts),
         "channels": [] if top is None else _channels(top),
@@ -329,8 +334,9 @@ def loaded(saved: Contents) -> list[Explanation]:
         if drawn is None:
             continue
         subject = subject_of(picture, drawn)
-        for row, pictures in zip(picture["explanations"], drawn.evidence, strict=True):
-            attribution = attribution_of(row, saved.maps, model, subject)
+        graphs = drawn.graphs or (None,) * len(drawn.evidence)
+        for row, pictures, seen in zip(picture["explanations"], drawn.evidence, graphs, strict=True):
+            attribution = attribution_of(row, saved.maps, model, subject, seen)
             target = row["target"]
             found.append(
                 Explanation(

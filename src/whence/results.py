@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
+from whence.graphs.graph import AttentionGraph
+from whence.graphs.patches import PatchGrid, Style
 
 Reduce = Literal["sum", "abs-sum", "abs-max"]
 # The note of a map that is the same whatever is explained; a report reads it off.
@@ -77,10 +79,13 @@ def reduced(values: Float[Tensor, "b c *spatial"], how: Reduce) -> Float[Tensor,
     return values.abs().amax(1)
 
 
-def spread(values: Float[Tensor, "b c *spatial"], how: Reduce, size: tuple[int, ...]) -> Float[Tensor, "b H W"]:
-    """Return one signed map a picture from the channels' values, bilinear on a grid of ``size`` (H, W).
+def spread(
+    values: Float[Tensor, "b c *spatial"], how: Reduce, size: tuple[int, ...], style: Style = "centred"
+) -> Float[Tensor, "b H W"]:
+    """Return one signed map a picture from the channels' values, stretched to ``size`` (H, W) in a style.
 
-    Values that lie in no places, [B, C], are the same everywhere.
+    ``centred`` is bilinear interpolation between the middles of cells. Values that lie in no places, [B, C], are the
+    same everywhere.
     """
     flat = reduced(values if values.ndim == 4 else values.flatten(1)[..., None, None], how)
     if tuple(flat.shape[1:]) == tuple(size):
@@ -88,6 +93,8 @@ def spread(values: Float[Tensor, "b c *spatial"], how: Reduce, size: tuple[int, 
     if flat.shape[1:].numel() == 1:
         # Interpolation would round, and rank places that are equal.
         return flat.expand(-1, *size).clone()
+    if style != "centred":
+        return PatchGrid(flat.shape[1], (size[0], size[1]), style).spread(flat)
     return F.interpolate(flat[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -156,6 +163,8 @@ class Answer:
     weights: Float[Tensor, "b k"] | None = None
     activation: Float[Tensor, "b k *spatial"] | None = None
     balance: Balance | None = None
+    graphs: tuple[AttentionGraph, ...] = ()
+    style: Style = "centred"
     notes: tuple[tuple[str, ...], ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
 
@@ -207,6 +216,10 @@ class Attribution:
         [B, K] and [B, K, *spatial] where channels are weighed.
     balance
         Where the relevance went, for methods that hand it back.
+    graphs
+        One graph of sufficient sets a picture, for methods that look for them.
+    style
+        How values are stretched from their own grid onto the input, as ``whence.graphs.patches.PatchGrid`` says.
     notes
         For each picture the sentences that a reader must know.
     seconds
@@ -230,6 +243,8 @@ class Attribution:
     weights: Float[Tensor, "b k"] | None = None
     activation: Float[Tensor, "b k *spatial"] | None = None
     balance: Balance | None = None
+    graphs: tuple[AttentionGraph, ...] = ()
+    style: Style = "centred"
     seconds: float = 0.0
 
     def __len__(self) -> int:
@@ -242,8 +257,8 @@ class Attribution:
         return f"Attribution({self.method!r}, values {shape}, target {self.target.tolist()}, {self.passes})"
 
     def heatmap(self, size: tuple[int, int] | None = None) -> Float[Tensor, "b H W"]:
-        """Return the values reduced to one signed map a picture, bilinear, on the input grid or on ``size``."""
-        return spread(self.values, self.reduce, size or self.input_size)
+        """Return the values reduced to one signed map a picture, stretched onto the input grid or onto ``size``."""
+        return spread(self.values, self.reduce, size or self.input_size, self.style)
 
     def channels(self, top: int = 8) -> Channels:
         """Return the channels with the largest absolute weight, largest first.
@@ -299,6 +314,7 @@ class Attribution:
             weights=maybe(self.weights),
             activation=maybe(self.activation),
             balance=None if self.balance is None else self.balance.mapped(one),
+            graphs=self.graphs[index : index + 1],
             seconds=self.seconds / len(self),
         )
 
@@ -325,6 +341,7 @@ def concatenated(pieces: Sequence[Attribution]) -> Attribution:
         weights=joined([p.weights for p in pieces]),
         activation=joined([p.activation for p in pieces]),
         balance=_joined_balances([p.balance for p in pieces if p.balance is not None]),
+        graphs=tuple(graph for p in pieces for graph in p.graphs),
         seconds=sum(p.seconds for p in pieces),
     )
 

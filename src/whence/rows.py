@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from whence.graphs.graph import AttentionGraph
 from whence.metrics.evidence import CURVES, AreaCurve, Evidence
 from whence.pictures.preprocess import Geometry
 from whence.registry import shaped
@@ -21,6 +22,7 @@ from whence.reports.contents import (
     ExplanationRow,
     ModelRow,
     PictureRow,
+    Seen,
 )
 from whence.reports.names import channels_name, layer_name, map_name, part_name
 from whence.results import Attribution, Balance, Channels, Passes, reduced
@@ -234,6 +236,11 @@ def balance_row(balance: Balance | None) -> BalanceRow | None:
     }
 
 
+def seen_of(graph: AttentionGraph) -> Seen | None:
+    """Return the pictures that what the model saw of a graph's sets is mixed of; None where it holds none."""
+    return None if graph.picture is None or graph.base is None else (graph.picture, graph.base)
+
+
 def _balance_of(row: BalanceRow | None) -> Balance | None:
     if row is None:
         return None
@@ -247,9 +254,16 @@ def _array(values: Tensor) -> Float32[np.ndarray, "..."]:
 
 
 def attribution_of(
-    row: ExplanationRow, maps: Mapping[str, Float32[np.ndarray, "..."]], model: ModelFacts, subject: Subject
+    row: ExplanationRow,
+    maps: Mapping[str, Float32[np.ndarray, "..."]],
+    model: ModelFacts,
+    subject: Subject,
+    seen: Seen | None = None,
 ) -> Attribution:
-    """Return a method's answer that result.json and maps.npz have: without what they do not keep."""
+    """Return a method's answer that result.json and maps.npz have: without what they do not keep.
+
+    ``seen`` are the pictures of its graph.
+    """
     key = map_name(row)
     layers = enumerate(row.get("layers", []))
 
@@ -271,6 +285,8 @@ def attribution_of(
         residual=None if row["residual"] is None else _exactly([row["residual"]]),
         layer=row["layer"],
         balance=_balance_of(row.get("balance")),
+        graphs=() if row["graph"] is None else (AttentionGraph.from_json(row["graph"], *(seen or ())),),
+        style=row.get("style", "centred"),
         layers={layer["name"]: values(layer_name(key, number)) for number, layer in layers},
         parts={name: values(part_name(key, name)) for name in row.get("parts", [])},
         seconds=row["seconds"],

@@ -482,7 +482,8 @@ def test_models_of_one_and_of_four_channels_work(method: str, channels: int) -> 
     kind = SmallViT if FACTS[method].needs == "attention" else SmallNet
     net = drawn(kind(channels=channels), shape=(channels, 16, 16))
     answer = explain(method, net, pictures(channels=channels))
-    assert answer.values.any()
+    # Of a net with drawn weights, the baseline alone may be enough.
+    assert answer.values.any() or any("with every patch taken away" in note for note in answer.notes[0])
     assert answer.heatmap().shape == (2, 16, 16)
 
 

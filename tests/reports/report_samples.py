@@ -2,9 +2,12 @@
 
 import copy
 import shutil
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 
+from whence.graphs import AttentionGraph, Edge, Node, PatchGrid, SufficientSet, Verdict, bits, patches_of
 from whence.reports.contents import Contents, Drawn
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -134,3 +137,55 @@ def hostile():
     contents.result["model"] |= {"name": HOSTILE[0] + HOSTILE[4], "spec": HOSTILE[1]}
     contents.result["versions"] = {HOSTILE[1]: HOSTILE[0]}
     return contents
+
+
+def attention(roots=((5, 6), (2, 5, 9)), side=4, size=(48, 64), style="tents", power=2.0, **changes):
+    """A graph with all pairs evaluated, in which a set is worth the largest part of a root that it holds."""
+    whole, count = 0.98, side**2
+    targets = [bits(root) for root in roots]
+
+    def verdict(each):
+        value = 0.95 * max((each & root).bit_count() / root.bit_count() for root in targets) ** power
+        return Verdict(round(value + 0.001 * (each % 11), 4), value > 0.5)
+
+    queue, edges = list(targets), []
+    for at, each in enumerate(queue):
+        for patch in patches_of(each) if verdict(each).value > 0.4 * whole else ():
+            child = each & ~(1 << patch)
+            if child not in queue:
+                queue.append(child)
+            edges.append(Edge(at, queue.index(child), patch))
+    few = (bits(patches) for size in (1, 2) for patches in combinations(range(count), size))
+    asked = {each: verdict(each) for each in (*queue, *few)}
+    expanded = {edge.parent for edge in edges}
+    graph = AttentionGraph(
+        places=PatchGrid(side, size, style),
+        baseline="black",
+        threshold=0.9,
+        criterion="ratio",
+        overlap=1,
+        expand=0.4,
+        measured="probability",
+        whole=whole,
+        empty=0.001,
+        roots=tuple(SufficientSet(root, asked[bits(root)].value, "minimal") for root in roots),
+        found=tuple(SufficientSet(root, asked[bits(root)].value, "minimal") for root in roots),
+        nodes=tuple(Node(patches_of(each), *asked[each], at in expanded) for at, each in enumerate(queue)),
+        edges=tuple(edges),
+        evaluated={**asked, (1 << count) - 1: Verdict(whole, True), 0: Verdict(0.001, False)},
+    )
+    return replace(graph, **changes)
+
+
+def graphed(*graphs, label="tabby"):
+    """Contents with one picture that has an explanation for each graph."""
+    rows = [
+        explanation(f"0/sag~{number}" if number > 1 else "0/sag", title="Attention graph", graph=graph.to_json())
+        for number, graph in enumerate(graphs, 1)
+    ]
+    for row in rows:
+        row["target"] |= {"label": label}
+    made = sample(rows=[picture(0, rows)])
+    pair = tuple(photograph(*graphs[0].places.size, seed) // (1 + 2 * seed) for seed in (0, 1))
+    every = (pair,) * len(graphs)
+    return Contents(made.result, made.maps, (replace(made.drawn[0], evidence=every, graphs=every),))

@@ -185,17 +185,19 @@ def is_picture(path: Path) -> bool:
 def finish(job: "Job", sources: Sequence[str], out: Path, json: bool, look: "Look | None" = None) -> tuple[int, int]:
     """Explain, write the folder, and tell; return how many pictures failed, and how many methods were left out.
 
+    A picture whose search was interrupted counts as failed; what was found is written.
+
     Raises
     ------
     WhenceError
         No picture could be explained: the first picture's error.
     """
-    from whence.explaining import outcomes
+    from whence.explaining import interrupted
     from whence.explanation import Failure, contents
     from whence.reports import folder
     from whence.reports.look import DEFAULT, looked
 
-    done: list[Outcome] = list(console.progress(outcomes(job, sources), len(sources), "explaining"))
+    done = _explained(job, sources)
     failures = [outcome for outcome in done if isinstance(outcome, Failure)]
     good = [outcome for outcome in done if not isinstance(outcome, Failure)]
     if not good:
@@ -210,7 +212,24 @@ def finish(job: "Job", sources: Sequence[str], out: Path, json: bool, look: "Loo
         console.say(result["report"])
     for failure in failures:
         console.warn(f"not explained: {failure.error}")
-    return len(failures), _tell_left_out(good)
+    return len(failures) + sum(map(interrupted, good)), _tell_left_out(good)
+
+
+def _explained(job: "Job", sources: Sequence[str]) -> "list[Outcome]":
+    """Explain picture by picture. Where Ctrl-C ended a search that has something to show, the others fail."""
+    from whence.explaining import interrupted, outcomes
+    from whence.explanation import Failure
+
+    done: list[Outcome] = []
+    try:
+        for outcome in console.progress(outcomes(job, sources), len(sources), "explaining"):
+            done.append(outcome)
+    except KeyboardInterrupt:
+        if not any(map(interrupted, done)):
+            raise
+        left = sources[len(done) :]
+        done += [Failure(name, PictureError(f"{name}: interrupted before its turn came")) for name in left]
+    return done
 
 
 def _tell_left_out(good: Sequence["Outcome"]) -> int:

@@ -23,6 +23,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from whence.errors import OutputError
+from whence.graphs.graph import Criterion, Measured, Proof, State
+from whence.graphs.patches import Style
 from whence.results import Reduce
 
 SCHEMA = 1
@@ -113,10 +115,70 @@ class BalanceRow(TypedDict):
     layers: dict[str, float]
 
 
+class SufficientRow(TypedDict):
+    """A set of patches that suffices, by their numbers."""
+
+    patches: list[int]
+    value: float
+    proof: Proof
+
+
+class VerdictRow(TypedDict):
+    """What the model says of a set of patches: ``top`` where the class is its first."""
+
+    patches: list[int]
+    value: float
+    top: bool
+
+
+class NodeRow(VerdictRow):
+    """A set of patches in a graph, ``expanded`` where the sets without each patch stand there too."""
+
+    expanded: bool
+
+
+class EdgeRow(TypedDict):
+    """From one of the graph's nodes to the one without a patch, by their places."""
+
+    parent: int
+    child: int
+    patch: int
+
+
+class GraphRow(TypedDict):
+    """Sets of patches that suffice for a decision, as in ``whence.graphs.AttentionGraph``; ``size`` is [H, W].
+
+    Patch numbers are ``grid`` * row + column. More keys may follow.
+    """
+
+    grid: int
+    size: list[int]
+    style: Style
+    baseline: str
+    threshold: float
+    criterion: Criterion
+    overlap: int
+    expand: float
+    measured: Measured
+    whole: float
+    empty: float
+    state: State
+    evaluations: int
+    spent: dict[str, int]
+    formula: str
+    necessary: list[int]
+    roots: list[SufficientRow]
+    found: list[SufficientRow]
+    nodes: list[NodeRow]
+    edges: list[EdgeRow]
+    evaluated: list[VerdictRow]
+
+
 class ExplanationRow(TypedDict):
     """One method's answer for one target; ``map`` says where the raw map lies.
 
-    ``balance`` is None for a method that hands back no relevance. The maps of ``channels``, of ``channels_total`` in
+    ``style`` says how the map is stretched from its grid onto the input, centred where it is not told. ``balance`` is
+    None for a method that hands back no relevance. The maps of ``channels``, of ``channels_total`` in
     all, lie under the map's name and ``.channels``, those of ``layers`` under it and ``.layer-0``, ``.layer-1`` and
     so on, those of ``parts``, extra maps by name, under it and ``.part-NAME``.
     """
@@ -130,12 +192,13 @@ class ExplanationRow(TypedDict):
     shape: list[int]
     reduce: Reduce
     show: Literal["positive", "signed"]
+    style: NotRequired[Style]
     residual: float | None
     balance: NotRequired[BalanceRow | None]
     passes: PassesRow
     seconds: float
     evidence: EvidenceRow | None
-    graph: dict[str, object] | None
+    graph: GraphRow | None
     layers: NotRequired[list[LayerRow]]
     parts: NotRequired[list[str]]
     channels: NotRequired[list[ChannelRow]]
@@ -197,6 +260,8 @@ class Result(TypedDict):
 
 
 Evidence = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]
+Seen = tuple[UInt8[np.ndarray, "_ _ 3"], UInt8[np.ndarray, "_ _ 3"]]
+"""What the model sees of a picture, and of the baseline that stands where its patches are taken away."""
 
 
 @dataclass(frozen=True)
@@ -205,11 +270,13 @@ class Drawn:
 
     ``original`` is the picture, of any size with its proportions, or what the model saw of it where the geometry
     is not known. ``evidence`` holds for each explanation the picture with the important share removed and with
-    that share alone, on the model's input grid, or None.
+    that share alone, on the model's input grid, or None. ``graphs`` holds for each explanation the two pictures that
+    its graph's are mixed of, or None; it is empty where no explanation has any.
     """
 
     original: UInt8[np.ndarray, "H W 3"]
     evidence: tuple[Evidence | None, ...]
+    graphs: tuple[Seen | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from whence.errors import NotFiniteError, OutputError
-from whence.reports.contents import Contents, Drawn, Evidence, ExplanationRow, PictureRow
+from whence.reports.contents import Contents, Drawn, Evidence, ExplanationRow, PictureRow, Seen
 from whence.reports.images import shrunk
 from whence.reports.look import Look
 from whence.reports.names import channels_name, layer_name, map_name, part_name
@@ -20,11 +20,15 @@ LONGEST = 1024
 
 @dataclass(frozen=True)
 class ExplanationFigures:
-    """One explanation: its map laid onto the picture, and the picture with the important share removed and kept."""
+    """One explanation: its map laid onto the picture, and the picture with the important share removed and kept.
+
+    ``graph`` holds the two pictures that what the model saw of its graph's sets is mixed of.
+    """
 
     laid: Laid
     evidence: Evidence | None
     small: Small
+    graph: Seen | None = None
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,12 @@ def _drawn(contents: Contents, row: PictureRow, drawn: Drawn, look: Look) -> Pic
     place = placed(row["geometry"], (original.shape[0], original.shape[1]))
     seen = cut_to_input(original, place)
     explained = []
-    for explanation, evidence in zip(row["explanations"], drawn.evidence, strict=True):
+    graphs = drawn.graphs or (None,) * len(drawn.evidence)
+    for explanation, evidence, graph in zip(row["explanations"], drawn.evidence, graphs, strict=True):
         maps = maps_of(contents, explanation)
-        heat = on_grid(maps[map_name(explanation)], explanation["reduce"], place.grid)
+        style = explanation.get("style", "centred")
+        heat = on_grid(maps[map_name(explanation)], explanation["reduce"], place.grid, style)
         sign = look.sign_for(explanation["show"], explanation["reduce"])
         laid = lay(original, heat, sign, place, look)
-        explained.append(ExplanationFigures(laid, evidence, small(explanation, maps, seen, laid.scale)))
+        explained.append(ExplanationFigures(laid, evidence, small(explanation, maps, seen, laid.scale), graph))
     return PictureFigures(original, seen, tuple(explained))

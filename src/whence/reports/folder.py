@@ -12,14 +12,16 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from whence.errors import NotFiniteError, OutputError, WhenceError
+from whence.graphs.graph import AttentionGraph
 from whence.pictures.read import read as read_picture
-from whence.reports.contents import Contents, Drawn, ExplanationRow, PictureRow, Result, checked
+from whence.reports import graph_figure, words
+from whence.reports.contents import Contents, Drawn, Evidence, ExplanationRow, PictureRow, Result, Seen, checked
 from whence.reports.figures import PictureFigures, figures, maps_of
 from whence.reports.images import Encoded, png
 from whence.reports.look import Look, looked
 from whence.reports.names import map_name
 from whence.reports.page import inline, is_large, page
-from whence.reports.swap import MAPS, PICTURES, REPORT, RESULT, check, is_result, replacing
+from whence.reports.swap import GRAPHS, MAPS, PICTURES, REPORT, RESULT, check, is_result, replacing
 from whence.reports.views import picture_view
 
 __all__ = ["check", "read", "redraw", "write"]
@@ -28,6 +30,7 @@ __all__ = ["check", "read", "redraw", "write"]
 def write(contents: Contents, folder: str | os.PathLike[str]) -> Result:
     """Write report.html, result.json, maps.npz and pictures/, all or nothing; return the result as written.
 
+    Where there is an attention graph, graphs/ holds its figure as SVG and PNG, and itself as GraphML, DOT and JSON.
     A folder that whence made before is replaced. The names of all files come from indices and method names. The
     result's ``report`` is the path of report.html.
 
@@ -97,11 +100,14 @@ def _fill(contents: Contents, built: Path) -> None:
     for index, (row, drawn) in enumerate(zip(result["pictures"], figures(contents), strict=True)):
         for name, pixels in _named(index, row, drawn):
             (built / PICTURES / name).write_bytes(png(pixels).data)
+        for name, data in _graphs(row, drawn):
+            (built / GRAPHS).mkdir(exist_ok=True)
+            (built / GRAPHS / name).write_bytes(data)
         views.append(picture_view(index, row, drawn, keep))
     (built / REPORT).write_text(page(result, views, beside=beside), "utf-8")
 
 
-def _strict_json(result: Result) -> str:
+def _strict_json(result: Mapping[str, object]) -> str:
     try:
         return json.dumps(result, indent=1, allow_nan=False)
     except ValueError as error:
@@ -121,15 +127,44 @@ def _named(
         if shown.evidence is not None:
             yield removed, shown.evidence[0]
             yield kept, shown.evidence[1]
+        if shown.graph is not None:
+            yield from zip(_seen_names(explanation), shown.graph, strict=True)
+
+
+def _graphs(row: PictureRow, drawn: PictureFigures | None) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of attention graphs with their names; figures only where their pictures are kept."""
+    if drawn is None:
+        return
+    for explanation, shown in zip(row["explanations"], drawn.explanations, strict=True):
+        graph, target, stem = explanation["graph"], explanation["target"], _stem(explanation)
+        if graph is None:
+            continue
+        if shown.graph is not None:
+            label = f"{words.label(target)}, {words.measured(target, words.before(target))}"
+            yield f"{stem}.svg", graph_figure.svg(graph, *shown.graph, label).encode("utf-8")
+            yield f"{stem}.png", graph_figure.png(graph, *shown.graph, label)
+        whole = AttentionGraph.from_json(graph)
+        yield f"{stem}.graphml", whole.to_graphml().encode("utf-8")
+        yield f"{stem}.dot", whole.to_dot().encode("utf-8")
+        yield f"{stem}.json", _strict_json(graph).encode("utf-8")
 
 
 def _original(index: int) -> str:
     return f"{index}-original.png"
 
 
+def _stem(explanation: ExplanationRow) -> str:
+    return map_name(explanation).replace("/", "-")
+
+
 def _names(explanation: ExplanationRow) -> tuple[str, str, str]:
-    stem = map_name(explanation).replace("/", "-")
+    stem = _stem(explanation)
     return f"{stem}-overlay.png", f"{stem}-removed.png", f"{stem}-kept.png"
+
+
+def _seen_names(explanation: ExplanationRow) -> tuple[str, str]:
+    stem = _stem(explanation)
+    return f"{stem}-seen.png", f"{stem}-base.png"
 
 
 def _keep(built: Path, name: str, encoded: Encoded) -> str:
@@ -147,12 +182,25 @@ def _read_maps(path: Path) -> Mapping[str, Float32[np.ndarray, "..."]]:
 def _read_drawn(home: Path, index: int, row: PictureRow) -> Drawn | None:
     if row["status"] != "ok":
         return None
-    evidence = []
-    for explanation in row["explanations"]:
-        _, removed, kept = (home / name for name in _names(explanation))
-        pair = (_pixels(removed), _pixels(kept)) if removed.exists() and kept.exists() else None
-        evidence.append(pair)
-    return Drawn(_pixels(home / _original(index)), tuple(evidence))
+    rows = row["explanations"]
+    evidence = tuple(_read_pair(home, _names(explanation)[1:]) for explanation in rows)
+    graphs = tuple(_read_graph(home, explanation) for explanation in rows) if any(r["graph"] for r in rows) else ()
+    return Drawn(_pixels(home / _original(index)), evidence, graphs)
+
+
+def _read_pair(home: Path, names: tuple[str, str]) -> Evidence | None:
+    """Return two pictures, None where one is not kept."""
+    first, second = (home / name for name in names)
+    return (_pixels(first), _pixels(second)) if first.exists() and second.exists() else None
+
+
+def _read_graph(home: Path, explanation: ExplanationRow) -> Seen | None:
+    """Return the two pictures of an explanation's graph, which they have to fit."""
+    if explanation["graph"] is None:
+        return None
+    pair = _read_pair(home, _seen_names(explanation))
+    AttentionGraph.from_json(explanation["graph"], *(pair or ()))
+    return pair
 
 
 def _pixels(path: Path) -> UInt8[np.ndarray, "H W 3"]:

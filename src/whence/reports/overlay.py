@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from whence.errors import OutputError
+from whence.graphs.patches import Style
 from whence.pictures.preprocess import Geometry
 from whence.reports.colours import Scale, Sign, scale_of, table
 from whence.reports.contents import GeometryRow
@@ -79,14 +80,16 @@ def placed(row: GeometryRow | None, shown: tuple[int, int]) -> Geometry:
     return Geometry(shown, (row["grid"][0], row["grid"][1]), (top * ky, left * kx, bottom * ky, right * kx))
 
 
-def on_grid(values: Float32[np.ndarray, "..."], how: Reduce, grid: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """Return a raw map [h, w] or [C, h, w] as one signed map on the model's input grid, bilinear.
+def on_grid(
+    values: Float32[np.ndarray, "..."], how: Reduce, grid: tuple[int, int], style: Style = "centred"
+) -> Float[np.ndarray, "h w"]:
+    """Return a raw map [h, w] or [C, h, w] as one signed map on the model's input grid, stretched in a style.
 
     Values without places, [C], are the same everywhere.
     """
     places = values.shape[-2:] if values.ndim > 1 else ()
     native = torch.from_numpy(np.array(values, np.float32)).reshape(1, -1, *places)
-    return spread(native, how, grid)[0].numpy()
+    return spread(native, how, grid, style)[0].numpy()
 
 
 def lay(

@@ -45,7 +45,9 @@ def inline(name: str, encoded: Encoded) -> str:
 
 def page(result: Result, pictures: Sequence[PictureView], *, beside: bool) -> str:
     """Return the page for pictures whose images are kept already, ``beside`` it or inside."""
-    style, script = asset("report.css"), asset("report.js")
+    graphs = any(row["graph"] is not None for row in _explanations(result))
+    parts = ("report", "graph") if graphs else ("report",)
+    style, script = (Markup("\n").join(asset(f"{part}.{kind}") for part in parts) for kind in ("css", "js"))
     return render(
         "report.html.j2",
         {
@@ -55,6 +57,7 @@ def page(result: Result, pictures: Sequence[PictureView], *, beside: bool) -> st
             "script": script,
             "policy": policy(style, script, beside),
             "beside": beside,
+            "graphs": graphs,
             "opacity": round(100 * OPACITY),
             "contents": len(pictures) > _FEW,
             "methods": len({row["method"] for row in _explanations(result)}),
@@ -79,6 +82,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters["percent"] = words.percent
     environment.globals["measured"] = words.measured
     return environment

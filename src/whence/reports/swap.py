@@ -11,10 +11,10 @@ from secrets import token_hex
 
 from whence.errors import OutputError
 
-# The names that whence gives to pictures.
-_OURS = re.compile(r"\d+-[a-z0-9.+~-]+\.(png|jpg|jpeg|webp)")
+# The names that whence gives to pictures and graphs.
+_OURS = re.compile(r"\d+-[a-z0-9.+~-]+\.(png|jpg|jpeg|webp|svg|graphml|dot|json)")
 
-RESULT, REPORT, MAPS, PICTURES = "result.json", "report.html", "maps.npz", "pictures"
+RESULT, REPORT, MAPS, PICTURES, GRAPHS = "result.json", "report.html", "maps.npz", "pictures", "graphs"
 
 
 def is_result(folder: Path) -> bool:
@@ -95,11 +95,13 @@ def _discard(old: Path, target: Path) -> None:
     if not old.exists():
         return
     for entry in old.iterdir():
-        if entry.name not in (RESULT, REPORT, MAPS, PICTURES):
+        if entry.name not in (RESULT, REPORT, MAPS, PICTURES, GRAPHS):
             entry.rename(target / entry.name)
-    for entry in (old / PICTURES).glob("*"):
-        if not _OURS.match(entry.name):
-            entry.rename(target / PICTURES / entry.name)
+    for folder in (PICTURES, GRAPHS):
+        for entry in (old / folder).glob("*"):
+            if not _OURS.match(entry.name):
+                (target / folder).mkdir(exist_ok=True)
+                entry.rename(target / folder / entry.name)
     shutil.rmtree(old, ignore_errors=True)
 
 

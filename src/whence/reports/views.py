@@ -11,6 +11,7 @@ from whence.reports import balance as balances
 from whence.reports import legend, words
 from whence.reports.contents import ExplanationRow, PictureRow
 from whence.reports.figures import ExplanationFigures, PictureFigures
+from whence.reports.graph_view import GraphView, graph_view
 from whence.reports.images import Encoded, exact, photo, shrunk
 from whence.reports.names import map_name
 from whence.reports.overlay import Laid, colour_bar
@@ -88,6 +89,7 @@ class ExplanationView:
     table: tuple[LayerLine, ...]
     channels: tuple[Part, ...]
     facts: Mapping[str, str]
+    graph: GraphView | None
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def _explanation(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigu
         table=tuple(_table(row)) if len(drawn.small.layers) < len(row.get("layers", [])) else (),
         channels=tuple(_channels(row, drawn.small, keep)),
         facts=_facts(row),
+        graph=None if row["graph"] is None else graph_view(row["graph"], drawn.graph, target),
     )
 
 

@@ -25,8 +25,8 @@ class Descent:
     """How masks are looked for: ``iterations`` steps, the first try of each of length ``rate``.
 
     With ``give_up`` a step that failed to the end leaves the mask where it was; the authors' code takes the last,
-    shortest one all the same. ``bounded`` says that scores are probabilities, so that a candidate whose penalty alone
-    is too large can be refused without running the model.
+    shortest one all the same. No step below ``least`` is tried. ``bounded`` says that scores are probabilities, so
+    that a candidate whose penalty alone is too large can be refused without running the model.
     """
 
     search: Search
@@ -35,6 +35,7 @@ class Descent:
     plain: bool
     bounded: bool
     give_up: bool = True
+    least: float = LEAST
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def _searched(
             stepped[rows] = candidates
         stepped[rows[accepted]] = candidates[accepted]
         rate[rows[~accepted]] *= SHORTER
-        rows = rows[~accepted & (rate[rows] >= LEAST)]
+        rows = rows[~accepted & (rate[rows] >= how.least)]
     return stepped
 
 

@@ -1,0 +1,128 @@
+"""What the model says of sets of patches: asked once a set, in batches that mix several pictures' searches."""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from whence.graphs.graph import State, Verdict
+from whence.graphs.patches import PatchGrid
+from whence.methods.masked import blended
+from whence.models.session import Session
+from whence.models.targets import Fixed, TargetSpec
+
+T = TypeVar("T")
+Asking = Generator[list[int], None, T]
+"""A search: it yields the sets that it must know of, and goes on when they stand in its memo."""
+
+
+class BudgetSpent(Exception):
+    """A search may ask of no more sets."""
+
+
+@dataclass(eq=False)
+class Memo:
+    """Every set of patches of one picture that the model was asked about; ``budget`` is how many these may be.
+
+    ``spent`` counts them by the ``stage`` of the search that asked.
+    """
+
+    places: PatchGrid
+    sufficient: Callable[[Verdict], bool]
+    budget: int | None = None
+    known: dict[int, Verdict] = field(default_factory=dict)
+    state: State = "complete"
+    stage: str = "single patches"
+    spent: Counter[str] = field(default_factory=Counter)
+
+    def ask(self, sets: Iterable[int]) -> Asking[list[Verdict]]:
+        """Return what the model says of each set, asking it of those not known.
+
+        Raises
+        ------
+        BudgetSpent
+            After as many of them as the budget allows.
+        """
+        wanted = list(sets)
+        new = [one for one in dict.fromkeys(wanted) if one not in self.known]
+        left = len(new) if self.budget is None else self.budget - len(self.known)
+        if new[:left]:
+            self.spent[self.stage] += len(new[:left])
+            yield new[:left]
+        if len(new) > left:
+            raise BudgetSpent
+        return [self.known[one] for one in wanted]
+
+    def suffices(self, one: int) -> bool:
+        """Return whether a known set suffices."""
+        return self.sufficient(self.known[one])
+
+
+def run(searches: Sequence[Asking[None]], memos: Sequence[Memo], look: Callable[..., None]) -> None:
+    """Run searches side by side until the last one ends.
+
+    ``look(asked)`` writes what the model says of pairs (picture, set) into the memos. Ctrl-C ends them all: their
+    memos then say so, and hold what was found until then.
+    """
+    waiting = dict(enumerate(searches))
+    try:
+        while waiting:
+            asked = []
+            for row, search in list(waiting.items()):
+                try:
+                    asked += [(row, one) for one in next(search)]
+                except StopIteration:
+                    del waiting[row]
+                except BudgetSpent:
+                    memos[row].state = "budget"
+                    del waiting[row]
+            if asked:
+                look(asked)
+    except KeyboardInterrupt:
+        for row in waiting:
+            memos[row].state = "interrupted"
+
+
+@dataclass(frozen=True, eq=False)
+class Oracle:
+    """Shows sets of patches to the model: x_S = base + (x - base) U(S), ``batch`` of them at a time.
+
+    ``target`` holds each picture's settled target as it is measured.
+    """
+
+    model: Session
+    x: Float[Tensor, "b c h w"]
+    base: Float[Tensor, "b c h w"]
+    target: Sequence[TargetSpec]
+    memos: Sequence[Memo]
+    batch: int
+
+    def look(self, asked: Sequence[tuple[int, int]]) -> None:
+        """Write what the model says of pairs (picture, set) into the pictures' memos."""
+        for start in range(0, len(asked), self.batch):
+            part = asked[start : start + self.batch]
+            rows = torch.tensor([row for row, _ in part])
+            masks = self.memos[0].places.masks([one for _, one in part], self.x)
+            output = self.model.run(blended(self.x[rows], self.base[rows], masks))
+            for (row, one), verdict in zip(part, self.verdicts(output, rows), strict=True):
+                self.memos[row].known[one] = verdict
+
+    def verdicts(self, output: Any, rows: Int[Tensor, " n"]) -> list[Verdict]:  # noqa: ANN401
+        """Return what an output says of pictures that were made of the pictures ``rows``."""
+        value = self.model.score(output, [self.target[row] for row in rows.tolist()], rows).value.detach()
+        return [Verdict(*pair) for pair in zip(value.double().tolist(), self._first(output, rows), strict=True)]
+
+    def _first(self, output: Any, rows: Int[Tensor, " n"]) -> list[bool]:  # noqa: ANN401
+        """Return whether each one's class is the model's first: for a sigmoid, whether it is said to be there."""
+        targets = [self.target[row] for row in rows.tolist()]
+        if not all(isinstance(target, Fixed) for target in targets):
+            return [False] * len(rows)
+        logits = self.model.logits(output)
+        own = torch.tensor([target.classes[0] for target in targets if isinstance(target, Fixed)])
+        if self.model.scale.activation == "sigmoid":
+            return [bool(logit > 0) for logit in logits.cpu().gather(1, own[:, None])[:, 0]]
+        return [bool(same) for same in logits.argmax(1).cpu() == own]
