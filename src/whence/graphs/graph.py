@@ -12,6 +12,7 @@ import torch
 from jaxtyping import UInt8
 
 from whence.errors import OutputError
+from whence.graphs.families import family
 from whence.graphs.patches import Patches, PatchGrid, bits, patches_of
 
 Proof = Literal["minimum", "minimal", "1-minimal", "sufficient"]
@@ -208,6 +209,12 @@ class AttentionGraph:
         u = self.places.masks([bits(patches)], torch.zeros((), dtype=torch.float64))[0, 0, :, :, None].numpy()
         base = self.base.astype(np.float64)
         return np.asarray(np.rint(base + (self.picture - base) * u), np.uint8)
+
+    def family(self, overlap: int, count: int | None = None) -> tuple[SufficientSet, ...]:
+        """Return the most of the sets found, up to ``count``, of which no two share more than ``overlap`` patches."""
+        by_bits = {bits(one.patches): one for one in self.found}
+        chosen = family({one: held.value for one, held in by_bits.items()}, overlap, count)
+        return tuple(by_bits[one] for one in chosen)
 
     def to_json(self) -> dict[str, Any]:
         """Return the graph as JSON can hold it, without its pictures; the inverse of ``from_json``."""

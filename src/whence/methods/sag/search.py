@@ -8,9 +8,9 @@ from whence.methods.sag.oracle import Asking, Memo
 from whence.methods.sag.sufficient import (
     MOST_CERTIFIED,
     all_of_size,
-    family,
     parts,
     proof,
+    shown,
     smallest,
     without_one,
 )
@@ -119,7 +119,7 @@ def _further(memo: Memo, surrogate: Surrogate, wanted: Wanted, least: int) -> As
     """
     tried: set[tuple[int, ...]] = set()
     while True:
-        roots = family(memo, smallest(memo), wanted.overlap, wanted.roots)
+        roots = shown(memo, wanted.overlap, wanted.roots)
         if len(roots) >= wanted.roots or tuple(roots) in tried:
             return
         tried.add(tuple(roots))
@@ -157,7 +157,7 @@ def certify(memo: Memo, wanted: Wanted) -> Asking[None]:
     """
     memo.stage = "proof"
     while True:
-        roots = family(memo, smallest(memo), wanted.overlap, wanted.roots)
+        roots = shown(memo, wanted.overlap, wanted.roots)
         asked = next((part for root in roots if (part := _unproven(memo, root))), None)
         if asked is None and wanted.minimum and roots:
             asked = _smaller(memo, roots[0].bit_count())

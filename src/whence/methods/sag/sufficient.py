@@ -1,9 +1,10 @@
 """Which of the sets that a memo knows suffice, what is proven of them, and which of them are shown together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import combinations
 from math import comb
 
+from whence.graphs.families import family
 from whence.graphs.graph import Proof
 from whence.graphs.patches import members
 from whence.methods.sag.oracle import Memo
@@ -61,28 +62,6 @@ def all_of_size(count: int, size: int) -> Iterator[int]:
         yield sum(1 << patch for patch in patches)
 
 
-def family(memo: Memo, candidates: Sequence[int], overlap: int, count: int) -> list[int]:
-    """Return the most sets, up to ``count``, of which no two share more than ``overlap`` patches.
-
-    Among families of equally many sets that whose sizes, smallest first, come first in order; then that of the
-    highest sum of values. Exact, by branch and bound: candidates come smallest first, so that a family's sizes are
-    known to be no less than its next candidate's.
-    """
-    ordered = sorted(candidates, key=lambda one: (one.bit_count(), -memo.known[one].value))
-    best: list[int] = []
-
-    def key(chosen: Sequence[int]) -> tuple[int, list[int], float]:
-        return -len(chosen), [one.bit_count() for one in chosen], -sum((memo.known[one].value for one in chosen), 0.0)
-
-    def grow(chosen: list[int], rest: Sequence[int]) -> None:
-        nonlocal best
-        best = min(best, chosen, key=key)
-        for at, one in enumerate(rest):
-            # The most that may still come of it: that all of the next ones fit.
-            hoped = key([*chosen, *rest[at : at + count - len(chosen)]])[:2]
-            if len(chosen) == count or hoped > key(best)[:2]:
-                return
-            grow([*chosen, one], [other for other in rest[at + 1 :] if (other & one).bit_count() <= overlap])
-
-    grow([], ordered)
-    return best
+def shown(memo: Memo, overlap: int, count: int) -> list[int]:
+    """Return the roots to be shown of all that the memo knows."""
+    return family({one: memo.known[one].value for one in smallest(memo)}, overlap, count)

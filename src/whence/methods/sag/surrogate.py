@@ -1,4 +1,4 @@
-"""A guess of what the model would say of a set of patches, from what it has said of others: it costs no evaluation."""
+"""A guess of what the model would say of a set of patches, from what it has said of others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -240,8 +240,8 @@
       let size = SIZES.length - 1;
       const box = () => find("scroll").clientWidth;
       const widest = Math.max(...data.layers.map(layer => layer.length));
-      const step = () => SIZES[size] + (size > 1 ? 24 : 8);
-      while (size > 1 && widest * step() > 3 * box()) size--;
+      const step = () => SIZES[size] + [8, 8, 12, 24][size];
+      while (size > 1 && widest * step() > (size > 2 ? 1.5 : 3) * box()) size--;
 
       const lay = () => {
         const [wide, edge] = [step(), SIZES[size]];
