@@ -100,15 +100,18 @@ def _sentences(graph: AttentionGraph, label: str) -> Iterator[str]:
         enough = f"counts as {label}" if graph.measured == "probability" else "suffices"
         yield f"The baseline alone already {enough}: no patch of the picture is needed."
     if len(graph.found) > len(graph.roots):
-        shared = f"at most {graph.overlap} patch{'es' * (graph.overlap > 1)}" if graph.overlap else "no patch"
-        yield (
-            f"Found were {len(graph.found)} sets that suffice; shown are {len(graph.roots)} of them, "
-            f"any two of which share {shared}."
-        )
+        yield f"Found were {len(graph.found)} sets that suffice; shown {_shown(graph)}."
     if graph.state == "budget":
         yield f"The search was stopped by its budget after {graph.evaluations} evaluations: there may be more sets."
     elif graph.state == "interrupted":
         yield f"The search was interrupted after {graph.evaluations} evaluations: shown is what was found until then."
+
+
+def _shown(graph: AttentionGraph) -> str:
+    if len(graph.roots) < 2:
+        return "is one of them"
+    shared = f"at most {graph.overlap} patch{'es' * (graph.overlap > 1)}" if graph.overlap else "no patch"
+    return f"are {len(graph.roots)} of them, any two of which share {shared}"
 
 
 def _root(graph: AttentionGraph, root: SufficientSet) -> Root:

@@ -1,4 +1,4 @@
-"""Structured attention graphs: all the small sets of patches that suffice for the decision, and what each one needs."""
+"""Structured attention graphs: small sets of patches that suffice for the decision, and what each one needs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -14,8 +14,8 @@ from whence.methods.masked import base_picture, by_probability, notes
 from whence.methods.numbers import at_least
 from whence.methods.sag import reference
 from whence.methods.sag.building import Terms
-from whence.methods.sag.search import Wanted
 from whence.methods.sag.solving import SOLVERS, Problem, Variant
+from whence.methods.sag.sufficient import Wanted
 from whence.models.session import Session, chunk_size
 from whence.models.targets import Fixed, TargetSpec
 from whence.registry import method
@@ -109,7 +109,8 @@ def _grids(size: tuple[int, int], grid: int, refine: int, style: Style) -> tuple
     """
     if grid * refine > min(size):
         raise SizeError(
-            f"grid={grid}, refine={refine} on inputs of {size[0]} x {size[1]}: give at most {min(size)} patches a side"
+            f"grid={grid}, refine={refine} on inputs of {size[0]} x {size[1]}: there can be at most {min(size)} patches "
+            "a side"
         )
     return PatchGrid(grid, size, style), PatchGrid(grid * refine, size, style) if refine > 1 else None
 

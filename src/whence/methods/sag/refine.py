@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from whence.graphs.patches import PatchGrid, bits, members
 from whence.methods.sag.oracle import Asking, Memo
-from whence.methods.sag.search import Wanted, certify, shrink
+from whence.methods.sag.search import certify, shrink
+from whence.methods.sag.sufficient import Wanted
 
 
 def finer(memo: Memo, coarse: PatchGrid, roots: Sequence[int], wanted: Wanted) -> Asking[None]:

@@ -1,12 +1,12 @@
 """The search for small sets of patches that suffice: up from single patches, down from the picture, and beside."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from whence.graphs.patches import bits, members
 from whence.methods.sag.oracle import Asking, Memo
 from whence.methods.sag.sufficient import (
     MOST_CERTIFIED,
+    Wanted,
     all_of_size,
     parts,
     proof,
@@ -25,15 +25,6 @@ _FIRST, _UP, _UP_AGAIN = 2, 5, 3
 _PATIENCE, _PATIENCE_AGAIN = 6, 2
 
 Allowed = Callable[[int], bool]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """How many roots are wanted, how many patches two of them may share, and whether the smallest size is proven."""
-
-    roots: int
-    overlap: int
-    minimum: bool = False
 
 
 def search(memo: Memo, surrogate: Surrogate, wanted: Wanted) -> Asking[None]:
@@ -119,7 +110,7 @@ def _further(memo: Memo, surrogate: Surrogate, wanted: Wanted, least: int) -> As
     """
     tried: set[tuple[int, ...]] = set()
     while True:
-        roots = shown(memo, wanted.overlap, wanted.roots)
+        roots = shown(memo, wanted)
         if len(roots) >= wanted.roots or tuple(roots) in tried:
             return
         tried.add(tuple(roots))
@@ -157,7 +148,7 @@ def certify(memo: Memo, wanted: Wanted) -> Asking[None]:
     """
     memo.stage = "proof"
     while True:
-        roots = shown(memo, wanted.overlap, wanted.roots)
+        roots = shown(memo, wanted)
         asked = next((part for root in roots if (part := _unproven(memo, root))), None)
         if asked is None and wanted.minimum and roots:
             asked = _smaller(memo, roots[0].bit_count())

@@ -15,8 +15,8 @@ from whence.methods.sag import reference
 from whence.methods.sag.building import Terms, graph_of
 from whence.methods.sag.oracle import Asking, Memo, Oracle, run
 from whence.methods.sag.refine import finer
-from whence.methods.sag.search import Wanted, search
-from whence.methods.sag.sufficient import shown, smallest, without_one
+from whence.methods.sag.search import search
+from whence.methods.sag.sufficient import Wanted, shown, smallest, without_one
 from whence.methods.sag.surrogate import Surrogate, log_odds
 from whence.models.session import Session
 from whence.models.targets import Fixed, TargetSpec
@@ -95,18 +95,16 @@ def by_surrogate(problem: Problem, places: PatchGrid, fine: PatchGrid | None) ->
     run([search(s.memo, s, wanted) for s in surrogates], oracle.memos, oracle.look)
     if fine is not None and all(memo.state != "interrupted" for memo in oracle.memos):
         coarse, oracle = oracle, problem.oracle(fine)
-        roots = [shown(memo, wanted.overlap, wanted.roots) for memo in coarse.memos]
+        roots = [shown(memo, wanted) for memo in coarse.memos]
         searches = [finer(memo, places, r, wanted) for memo, r in zip(oracle.memos, roots, strict=True)]
         run(searches, oracle.memos, oracle.look)
         for memo, before in zip(oracle.memos, coarse.memos, strict=True):
             memo.state = before.state if memo.state == "complete" else memo.state
-    return [
-        graph_of(
-            memo, terms, shown(memo, wanted.overlap, wanted.roots), smallest(memo), partial(_parts_shown, memo, terms.expand),
-            problem.measured(row),
-        )
-        for row, memo in enumerate(oracle.memos)
-    ]  # fmt: skip
+    graphs = []
+    for row, memo in enumerate(oracle.memos):
+        children = partial(_parts_shown, memo, terms.expand)
+        graphs.append(graph_of(memo, terms, shown(memo, wanted), smallest(memo), children, problem.measured(row)))
+    return graphs
 
 
 def _parts_shown(memo: Memo, expand: float, one: int) -> list[int]:
@@ -135,7 +133,7 @@ def by_reference(problem: Problem, places: PatchGrid, fine: PatchGrid | None) ->
         # A search that did not come to its end names no roots of its own.
         own, chosen = roots, reference.shown(roots, wanted.overlap, wanted.roots)
         if memo.state != "complete":
-            own, chosen = smallest(memo), shown(memo, wanted.overlap, wanted.roots)
+            own, chosen = smallest(memo), shown(memo, wanted)
         graphs.append(graph_of(memo, problem.terms, chosen, own, partial(_tree_shown, memo), problem.measured(row)))
     return graphs
 

@@ -1,6 +1,7 @@
 """Which of the sets that a memo knows suffice, what is proven of them, and which of them are shown together."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 
@@ -11,6 +12,15 @@ from whence.methods.sag.oracle import Memo
 
 # Sets of more patches have too many subsets to ask about them all: 2^8 - 1 = 255.
 MOST_CERTIFIED = 8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many roots are wanted, how many patches two of them may share, and whether the smallest size is proven."""
+
+    roots: int
+    overlap: int
+    minimum: bool = False
 
 
 def without_one(one: int) -> list[int]:
@@ -62,6 +72,6 @@ def all_of_size(count: int, size: int) -> Iterator[int]:
         yield sum(1 << patch for patch in patches)
 
 
-def shown(memo: Memo, overlap: int, count: int) -> list[int]:
+def shown(memo: Memo, wanted: Wanted) -> list[int]:
     """Return the roots to be shown of all that the memo knows."""
-    return family({one: memo.known[one].value for one in smallest(memo)}, overlap, count)
+    return family({one: memo.known[one].value for one in smallest(memo)}, wanted.overlap, wanted.roots)

@@ -1,7 +1,7 @@
 // One structured attention graph: the picture with its patches, the layered graph, two sets compared, and questions.
 {
   const SVG = "http://www.w3.org/2000/svg";
-  const SIZES = [30, 48, 64, 84];
+  const SIZES = [30, 48, 68, 84];
   const KINDS = ["suffices", "above", "below"];
 
   const make = (parent, tag, name = "", text = "") => {
