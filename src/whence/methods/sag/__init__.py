@@ -109,8 +109,7 @@ def _grids(size: tuple[int, int], grid: int, refine: int, style: Style) -> tuple
     """
     if grid * refine > min(size):
         raise SizeError(
-            f"grid={grid}, refine={refine} on inputs of {size[0]} x {size[1]}: there can be at most {min(size)} patches "
-            "a side"
+            f"grid={grid}, refine={refine} on inputs of {size[0]} x {size[1]}: a side has at most {min(size)} patches"
         )
     return PatchGrid(grid, size, style), PatchGrid(grid * refine, size, style) if refine > 1 else None
 
