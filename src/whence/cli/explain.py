@@ -208,6 +208,7 @@ def finish(job: "Job", sources: Sequence[str], out: Path, json: bool, look: "Loo
     else:
         _tell(good)
         _tell_balances(result)
+        _tell_graphs(result)
         console.say()
         console.say(result["report"])
     for failure in failures:
@@ -262,6 +263,21 @@ def _tell(good: Sequence["Outcome"]) -> None:
             )
             measured = list(e.evidence.curves) if e.evidence else []
     console.table(("picture", "method", "class", "probability", "removed", "kept alone", *measured, "notes"), rows)
+
+
+def _tell_graphs(result: "Result") -> None:
+    """Print which sets of patches suffice, a line for each explanation by a method that looks for them."""
+    from whence.reports import words
+
+    rows = [
+        (picture["path"], row["method"], words.label(row["target"]), graph["formula"], str(graph["evaluations"]))
+        for picture in result["pictures"]
+        for row in picture["explanations"]
+        if (graph := row["graph"]) is not None
+    ]
+    if rows:
+        console.say()
+        console.table(("picture", "method", "class", "these patches suffice", "sets asked about"), rows)
 
 
 def _tell_balances(result: "Result") -> None:

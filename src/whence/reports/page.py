@@ -46,8 +46,8 @@ def inline(name: str, encoded: Encoded) -> str:
 def page(result: Result, pictures: Sequence[PictureView], *, beside: bool) -> str:
     """Return the page for pictures whose images are kept already, ``beside`` it or inside."""
     graphs = any(row["graph"] is not None for row in _explanations(result))
-    parts = ("report", "graph") if graphs else ("report",)
-    style, script = (Markup("\n").join(asset(f"{part}.{kind}") for part in parts) for kind in ("css", "js"))
+    style = asset("report.css", *(["graph.css"] if graphs else []))
+    script = asset("report.js", *(["graph_picture.js", "graph.js"] if graphs else []))
     return render(
         "report.html.j2",
         {
@@ -88,9 +88,10 @@ def _environment() -> Environment:
     return environment
 
 
-def asset(name: str) -> Markup:
-    """Return one of the page's own files, which needs no escaping."""
-    return Markup(files(__package__).joinpath("templates", name).read_text("utf-8").strip())
+def asset(*names: str) -> Markup:
+    """Return some of the page's own files, one after the other, which need no escaping."""
+    texts = (files(__package__).joinpath("templates", name).read_text("utf-8").strip() for name in names)
+    return Markup("\n".join(texts))
 
 
 def policy(style: str, script: str = "", beside: bool = False) -> str:
