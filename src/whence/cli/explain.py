@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -208,7 +209,7 @@ def finish(job: "Job", sources: Sequence[str], out: Path, json: bool, look: "Loo
     else:
         _tell(good)
         _tell_balances(result)
-        _tell_graphs(result)
+        _tell_graphs(good)
         console.say()
         console.say(result["report"])
     for failure in failures:
@@ -265,19 +266,32 @@ def _tell(good: Sequence["Outcome"]) -> None:
     console.table(("picture", "method", "class", "probability", "removed", "kept alone", *measured, "notes"), rows)
 
 
-def _tell_graphs(result: "Result") -> None:
-    """Print which sets of patches suffice, a line for each explanation by a method that looks for them."""
-    from whence.reports import words
+def _tell_graphs(good: Sequence["Outcome"]) -> None:
+    """Print which sets of patches suffice, a line for each of those that are shown."""
+    from whence.graphs.graph import name
 
     rows = [
-        (picture["path"], row["method"], words.label(row["target"]), graph["formula"], str(graph["evaluations"]))
-        for picture in result["pictures"]
-        for row in picture["explanations"]
-        if (graph := row["graph"]) is not None
+        (
+            e.subject.name,
+            e.label or "(score)",
+            shorten(name(root.patches), 60, placeholder=" ..."),
+            str(len(root.patches)),
+            f"{e.graph.share(root.value):.0%}",
+            root.proof,
+            str(e.graph.evaluations),
+        )
+        for outcome in good
+        if isinstance(outcome, tuple)
+        for e in outcome[1]
+        if e.graph is not None
+        for root in e.graph.roots
     ]
     if rows:
         console.say()
-        console.table(("picture", "method", "class", "these patches suffice", "sets asked about"), rows)
+        console.table(
+            ("picture", "class", "these patches suffice", "patches", "of the whole", "proof", "sets asked about"),
+            rows,
+        )
 
 
 def _tell_balances(result: "Result") -> None:

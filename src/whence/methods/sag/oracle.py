@@ -36,7 +36,7 @@ class Memo:
     budget: int | None = None
     known: dict[int, Verdict] = field(default_factory=dict)
     state: State = "complete"
-    stage: str = "single patches"
+    stage: str = ""
     spent: Counter[str] = field(default_factory=Counter)
 
     def ask(self, sets: Iterable[int]) -> Asking[list[Verdict]]:

@@ -14,9 +14,7 @@ def finer(memo: Memo, coarse: PatchGrid, roots: Sequence[int], wanted: Wanted) -
     A root starts as the fine patches of its patches. While that does not suffice, the best of the patches beside it
     is added; then all goes that need not be there.
     """
-    yield from memo.ask([memo.places.whole, 0])
     for root in roots:
-        memo.stage = "finer"
         one = _children(root, coarse, memo.places)
         yield from memo.ask([one])
         while not memo.suffices(one):

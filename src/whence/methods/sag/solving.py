@@ -1,7 +1,7 @@
 """The two ways to a picture's graph: by the surrogate, and as published."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
 
@@ -61,10 +61,10 @@ class Problem:
         whole = self.whole[row]
         return lambda value: _SPAN * value / whole
 
-    def oracle(self, places: PatchGrid) -> Oracle:
+    def oracle(self, places: PatchGrid, stage: str) -> Oracle:
         """Return what asks the model about sets of a grid, with memos that know the whole pictures and none of them.
 
-        All that the model is asked about later may be interrupted.
+        ``stage`` is the search's first one. All that the model is asked about later may be interrupted.
         """
         terms = self.terms
         memos = [
@@ -81,30 +81,44 @@ class Problem:
             memo.known[places.whole] = verdict
         oracle.look([(row, 0) for row in rows])
         for memo in memos:
-            memo.spent[memo.stage] += len(memo.known)
+            memo.stage = stage
+            memo.spent[stage] += len(memo.known)
         return oracle
 
 
 def by_surrogate(problem: Problem, places: PatchGrid, fine: PatchGrid | None) -> list[AttentionGraph]:
     """Return each picture's graph, on the finer grid where there is one and the search came so far."""
-    oracle, terms, wanted = problem.oracle(places), problem.terms, problem.wanted
+    oracle = problem.oracle(places, "single patches")
     surrogates = [
-        Surrogate(memo, problem.scale(row), terms.threshold * problem.whole[row])
+        Surrogate(memo, problem.scale(row), problem.terms.threshold * problem.whole[row])
         for row, memo in enumerate(oracle.memos)
     ]
-    run([search(s.memo, s, wanted) for s in surrogates], oracle.memos, oracle.look)
+    run([search(s.memo, s, problem.wanted) for s in surrogates], oracle.memos, oracle.look)
     if fine is not None and all(memo.state != "interrupted" for memo in oracle.memos):
-        coarse, oracle = oracle, problem.oracle(fine)
-        roots = [shown(memo, wanted) for memo in coarse.memos]
-        searches = [finer(memo, places, r, wanted) for memo, r in zip(oracle.memos, roots, strict=True)]
-        run(searches, oracle.memos, oracle.look)
-        for memo, before in zip(oracle.memos, coarse.memos, strict=True):
-            memo.state = before.state if memo.state == "complete" else memo.state
+        problem, oracle = _refined(problem, oracle.memos, places, fine)
+    terms, wanted = problem.terms, problem.wanted
     graphs = []
     for row, memo in enumerate(oracle.memos):
         children = partial(_parts_shown, memo, terms.expand)
         graphs.append(graph_of(memo, terms, shown(memo, wanted), smallest(memo), children, problem.measured(row)))
     return graphs
+
+
+def _refined(problem: Problem, coarse: Sequence[Memo], places: PatchGrid, fine: PatchGrid) -> tuple[Problem, Oracle]:
+    """Return what was asked on the finer grid, where a patch that two roots share is as many patches."""
+    overlap = problem.wanted.overlap * (fine.side // places.side) ** 2
+    finer_problem = replace(
+        problem,
+        terms=replace(problem.terms, overlap=overlap),
+        wanted=replace(problem.wanted, overlap=overlap),
+    )
+    oracle, wanted = finer_problem.oracle(fine, "finer"), finer_problem.wanted
+    roots = [shown(memo, problem.wanted) for memo in coarse]
+    searches = [finer(memo, places, own, wanted) for memo, own in zip(oracle.memos, roots, strict=True)]
+    run(searches, oracle.memos, oracle.look)
+    for memo, before in zip(oracle.memos, coarse, strict=True):
+        memo.state = before.state if memo.state == "complete" else memo.state
+    return finer_problem, oracle
 
 
 def _parts_shown(memo: Memo, expand: float, one: int) -> list[int]:
@@ -116,7 +130,7 @@ def _parts_shown(memo: Memo, expand: float, one: int) -> list[int]:
 
 def by_reference(problem: Problem, places: PatchGrid, fine: PatchGrid | None) -> list[AttentionGraph]:
     """Return each picture's graph as published: roots in the order in which they were found."""
-    oracle, wanted = problem.oracle(places), problem.wanted
+    oracle, wanted = problem.oracle(places, "published search"), problem.wanted
     guides = reference.guides(
         problem.model, problem.x, problem.base, problem.target, places.side, problem.batch, problem.seed
     )
