@@ -149,7 +149,7 @@ class AttentionGraph:
         if len(self.roots) > 1:
             held = self.necessary
             verb = "are" if len(held) > 1 else "is"
-            told.append(f"{_all_of(held) if held else 'No patch'} {verb} in every set shown that suffices.")
+            told.append(f"{_listed(held) if held else 'No patch'} {verb} in every set shown that suffices.")
         return (*told, *filter(None, map(self._costliest, self.roots)))
 
     @property
@@ -171,7 +171,7 @@ class AttentionGraph:
         change = f"{verb} from {self._said(root.value)} to {self._said(left)}"
         if len(root.patches) == 1:
             return f"Without P{edge.patch} the {self.measured} {change}."
-        return f"Of {_all_of(root.patches)}, without P{edge.patch} the {self.measured} {change}."
+        return f"Of {_listed(root.patches)}, without P{edge.patch} the {self.measured} {change}."
 
     def _said(self, value: float) -> str:
         """Return a value as it is read."""
@@ -308,6 +308,11 @@ def name(patches: Patches) -> str:
 
 def _all_of(patches: Patches) -> str:
     return " and ".join(f"P{patch}" for patch in patches) or "nothing at all"
+
+
+def _listed(patches: Patches) -> str:
+    *first, last = (f"P{patch}" for patch in patches)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _bracketed(patches: Patches) -> str:

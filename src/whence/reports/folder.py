@@ -140,7 +140,7 @@ def _graphs(row: PictureRow, drawn: PictureFigures | None) -> Iterator[tuple[str
         if graph is None:
             continue
         if shown.graph is not None:
-            label = f"{words.label(target)}, {words.measured(target, words.before(target))}"
+            label = words.labelled(target)
             yield f"{stem}.svg", graph_figure.svg(graph, *shown.graph, label).encode("utf-8")
             yield f"{stem}.png", graph_figure.png(graph, *shown.graph, label)
         whole = AttentionGraph.from_json(graph)

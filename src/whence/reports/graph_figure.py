@@ -35,7 +35,14 @@ def svg(graph: GraphRow, picture: UInt8[np.ndarray, "H W 3"], base: UInt8[np.nda
 
 def png(graph: GraphRow, picture: UInt8[np.ndarray, "H W 3"], base: UInt8[np.ndarray, "h w 3"], label: str) -> bytes:
     """Return the figure as a PNG, two pixels for each unit of the SVG; raises as ``svg``."""
-    return png_of(painted(_drawing(graph, picture, base, label))).data
+    return png_of(image(graph, picture, base, label)).data
+
+
+def image(
+    graph: GraphRow, picture: UInt8[np.ndarray, "H W 3"], base: UInt8[np.ndarray, "h w 3"], label: str
+) -> Image.Image:
+    """Return the figure as an image, two pixels for each unit of the SVG; raises as ``svg``."""
+    return painted(_drawing(graph, picture, base, label))
 
 
 def _drawing(

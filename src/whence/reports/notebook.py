@@ -1,14 +1,15 @@
 """What a notebook shows of a result: a table with small figures, or one figure."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 from PIL import Image
 
-from whence.reports import words
+from whence.reports import graph_figure, words
 from whence.reports.balance import balance
 from whence.reports.contents import Contents, ExplanationRow, PictureRow
 from whence.reports.figures import ExplanationFigures, PictureFigures, figures
@@ -22,6 +23,10 @@ _SIDES = (220, 180, 140, 100, 72)
 _MOST_FIGURES, _MOST_LINES, _MOST_ERRORS = 6, 15, 5
 # The side of one picture where the figure stands alone.
 _ALONE = 280
+
+
+Drawn = Callable[..., Image.Image]
+"""Draws a figure whose pictures have a ``side`` of so many pixels."""
 
 
 class Explained(NamedTuple):
@@ -76,8 +81,12 @@ def show(contents: Contents) -> None:
 
 
 def figure(contents: Contents) -> Image.Image:
-    """Return one figure: for each explanation a row with the picture, its map, removed, kept and the scale."""
-    rows = [sheet(*explained, side=_ALONE) for explained in islice(_explained(contents), _MOST_FIGURES)]
+    """Return one figure: for each explanation a row with the picture, its map, removed, kept and the scale.
+
+    Where it has a graph, that follows.
+    """
+    every = islice(_explained(contents), _MOST_FIGURES)
+    rows = [drawn(side=_ALONE) for explained in every for drawn, _ in _drawings(explained)]
     width, height = max((row.width for row in rows), default=1), sum(row.height for row in rows)
     canvas = Image.new("RGB", (width, max(1, height)), "#ffffff")
     top = 0
@@ -110,14 +119,37 @@ def _balances(every: Sequence[tuple[PictureRow, ExplanationRow]]) -> Iterator[tu
 
 def _small_figures(contents: Contents) -> list[tuple[Encoded, str]]:
     """Return the first explanations' figures, together within the budget, with their words."""
-    first = list(islice(_explained(contents), _MOST_FIGURES))
-    return [(_within(explained, _BUDGET // len(first)), words.cut(explained.row["title"], 80)) for explained in first]
+    first = [drawing for explained in islice(_explained(contents), _MOST_FIGURES) for drawing in _drawings(explained)]
+    return [(_within(drawn, _BUDGET // len(first)), said) for drawn, said in first]
 
 
-def _within(explained: Explained, budget: int) -> Encoded:
+def _drawings(explained: Explained) -> Iterator[tuple[Drawn, str]]:
+    """Yield what is drawn of an explanation, with what it shows in words."""
+    title = words.cut(explained.row["title"], 80)
+    yield (
+        partial(sheet, *explained),
+        f"{title}: the picture, its map, and the picture without and with only the important share",
+    )
+    graph, seen, target = explained.row["graph"], explained.drawn.graph, explained.row["target"]
+    if graph is not None and seen is not None:
+        whole = graph_figure.image(graph, *seen, words.labelled(target))
+        yield (
+            partial(_shrunk, whole),
+            f"{title}: the sets of patches that suffice, and what is left without each patch",
+        )
+
+
+def _shrunk(whole: Image.Image, side: int) -> Image.Image:
+    """Return a graph's figure at half its size beside pictures of 280 pixels a side, else as much smaller."""
+    return whole.resize(
+        (whole.width * side // (2 * _ALONE), whole.height * side // (2 * _ALONE)), Image.Resampling.BOX
+    )
+
+
+def _within(drawn: Drawn, budget: int) -> Encoded:
     """Return the largest figure that takes at most ``budget`` bytes, or the smallest."""
     for side in _SIDES:
-        figure = png_of(_of_few_colours(sheet(*explained, side=side)))
+        figure = png_of(_of_few_colours(drawn(side=side)))
         if len(figure.data) <= budget:
             break
     return figure

@@ -59,6 +59,11 @@ def label(target: TargetRow) -> str:
     return target["label"] or ("the given function" if target["index"] < 0 else f"class {target['index']}")
 
 
+def labelled(target: TargetRow) -> str:
+    """Return the target's name with what the model says of it."""
+    return f"{label(target)}, {measured(target, before(target))}"
+
+
 def taken_away(evidence: EvidenceRow) -> str:
     """Return what was done to the important share."""
     return _REMOVED.get(evidence["baseline"], f"replaced by “{evidence['baseline']}”")

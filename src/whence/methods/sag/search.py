@@ -32,8 +32,10 @@ def search(memo: Memo, surrogate: Surrogate, wanted: Wanted) -> Asking[None]:
     whole = memo.places.whole
     yield from memo.ask([whole, 0, *(1 << patch for patch in range(memo.places.count))])
     if memo.suffices(whole) and not memo.suffices(0):
-        first = yield from _find(memo, surrogate, whole, _anything, range(_FIRST, _FIRST + _UP))
-        size = yield from _descend(memo, surrogate, _anything, first.bit_count(), _PATIENCE)
+        size = min(one.bit_count() for one in smallest(memo))
+        if size > 1:
+            first = yield from _find(memo, surrogate, whole, _anything, range(_FIRST, _FIRST + _UP))
+            size = yield from _descend(memo, surrogate, _anything, first.bit_count(), _PATIENCE)
         yield from _further(memo, surrogate, wanted, size)
     yield from certify(memo, wanted)
 
