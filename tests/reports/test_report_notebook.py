@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from report_samples import drawn, failed, hostile, picture, sample
+from report_samples import attention, drawn, failed, graphed, hostile, picture, sample
 from whence.reports.contents import Contents, Drawn
 from whence.reports.notebook import html, png
 
@@ -80,3 +80,11 @@ def test_a_zero_map_is_said_to_be_zero():
     contents = sample(1)
     zero = {name: values * 0 for name, values in contents.maps.items()}
     assert png(Contents(contents.result, zero, contents.drawn)) != png(contents)
+
+
+def test_a_graph_is_drawn_beside_its_map():
+    contents = graphed(attention())
+    without = Contents(contents.result, contents.maps, tuple(Drawn(d.original, d.evidence) for d in contents.drawn))
+    assert re.findall(r'alt="[^"]*: ([^"]*)"', html(contents))[1].startswith("the sets of patches that suffice")
+    assert len(html(contents).encode()) < 200_000
+    assert Image.open(BytesIO(png(contents))).height > Image.open(BytesIO(png(without))).height
