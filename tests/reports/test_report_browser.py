@@ -5,22 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from report_samples import browser, explanation, failed, hostile, picture, sample
+from report_samples import explanation, failed, hostile, picture, sample
 from whence.reports import page
 from whence.reports.contents import Contents
 from whence.reports.folder import write
 from whence.reports.overlay import OPACITY
-
-playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(browser() is None, reason="no Chromium or Chrome is installed on PATH")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

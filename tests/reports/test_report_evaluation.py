@@ -6,8 +6,8 @@ from math import nan
 
 import pytest
 
-from report_samples import HOSTILE, browser
-from test_report_browser import CONTRAST, chromium, opened  # noqa: F401  (a fixture)
+from report_samples import HOSTILE
+from test_report_browser import CONTRAST, opened
 from test_report_page import Page
 from whence.evaluation.result import Evaluation
 from whence.reports.plot import Curve, plot
@@ -110,10 +110,9 @@ def test_a_plot_reaches_from_0_to_1_or_as_far_as_its_values():
     assert wide.strokes[0].points == "40.0,162.0 312.0,8.0"
 
 
-@pytest.mark.skipif(browser() is None, reason="no Chromium or Chrome is installed on PATH")
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
 @pytest.mark.parametrize("made", [evaluation(), hostile()], ids=["plain", "hostile"])
-def test_the_page_stands_in_a_browser(chromium, tmp_path, made, width, scheme):  # noqa: F811
+def test_the_page_stands_in_a_browser(chromium, tmp_path, made, width, scheme):
     path = made.save(tmp_path / "page.html")
     with opened(chromium, path, width=width, color_scheme=scheme) as shown:
         assert shown.evaluate("document.documentElement.scrollWidth") == width

@@ -5,14 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from report_samples import HOSTILE, attention, browser, graphed
+from report_samples import HOSTILE, attention, graphed
 from test_report_browser import CONTRAST
 from whence.graphs import SufficientSet
 from whence.reports.folder import write
 from whence.reports.page import html
-
-playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(browser() is None, reason="no Chromium or Chrome is installed on PATH")
 
 SPACE = "\N{NO-BREAK SPACE}"
 # The canvas's own pixels, as red, green and blue.
@@ -21,14 +18,6 @@ PIXELS = """canvas => { const { width, height } = canvas;
   const board = copy.getContext("2d", { willReadFrequently: true });
   board.drawImage(canvas, 0, 0);
   return [...board.getImageData(0, 0, width, height).data].filter((_, place) => place % 4 < 3) }"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
