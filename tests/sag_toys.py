@@ -3,6 +3,8 @@
 The input has one place a patch, 1 where it is kept and 0 where it is taken away.
 """
 
+from itertools import combinations
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ KINDS = ("planted", "harmful", "additive")
 
 def held(side: int) -> np.ndarray:
     """Return for each set, by its bits, whether it holds each patch: [2^n, n]."""
-    return np.arange(2 ** side**2)[:, None] >> np.arange(side**2) & 1 == 1
+    return np.arange(2**side**2)[:, None] >> np.arange(side**2) & 1 == 1
 
 
 def log_odds(side: int, kind: str, seed: int) -> np.ndarray:
@@ -67,7 +69,9 @@ class Toy:
         # The published search needs gradients, which are zero.
         return self.table[numbers] + 0 * x.sum((1, 2, 3))[:, None]
 
-    def explained(self, grid: int | None = None, target: object = 0, pictures: int = 1, **options: object) -> Attribution:
+    def explained(
+        self, grid: int | None = None, target: object = 0, pictures: int = 1, **options: object
+    ) -> Attribution:
         """Return what sag says of the whole picture, or of several that are the same."""
         x = torch.ones(pictures, 1, self.side, self.side, dtype=torch.float64)
         own = {"grid": grid or self.side, "style": "boxes", "baseline": "zeros"}
@@ -103,6 +107,7 @@ def holds(graph: AttentionGraph, enough: np.ndarray) -> None:
         assert one.proof not in ("minimum", "minimal") or number in minimal
         assert one.proof != "minimum" or len(one.patches) == least
         assert one.proof == "sufficient" or not any(enough[number & ~(1 << patch)] for patch in one.patches)
+        assert needed_for(one.proof, number, side) <= graph.evaluated.keys()
     # What holds a set that suffices is never minimal.
     assert not any(a != b and a & b == a for a in numbers for b in numbers)
     assert set(graph.roots) <= set(graph.found)
@@ -111,6 +116,18 @@ def holds(graph: AttentionGraph, enough: np.ndarray) -> None:
         assert graph.state != "complete" or a.proof in (
             ("minimum", "minimal") if len(a.patches) <= 8 else ("1-minimal",)
         )
+
+
+def needed_for(proof: str, one: int, side: int) -> set[int]:
+    """Return the sets of which one must know to prove this of a set."""
+    patches = [patch for patch in range(side**2) if one >> patch & 1]
+    parts = {bits(part) for size in range(len(patches)) for part in combinations(patches, size)}
+    return {
+        "sufficient": set(),
+        "1-minimal": {part for part in parts if part.bit_count() == one.bit_count() - 1},
+        "minimal": parts,
+        "minimum": parts | set(np.flatnonzero(sizes(side) < one.bit_count()).tolist()),
+    }[proof]
 
 
 def is_a_graph(graph: AttentionGraph) -> None:

@@ -60,7 +60,7 @@ def test_what_is_said_of_a_set_holds_over_all_sets(side: int, seeds: int, kind: 
         p = table.softmax(1)[:, 0]
         assert all(abs(p[one] - verdict.value) < 1e-15 for one, verdict in graph.evaluated.items())
         assert all(verdict.top == (p[one] > 0.5) for one, verdict in graph.evaluated.items())
-        assert (graph.whole, graph.empty) == (graph.evaluated[2 ** side**2 - 1].value, graph.evaluated[0].value)
+        assert (graph.whole, graph.empty) == (graph.evaluated[2**side**2 - 1].value, graph.evaluated[0].value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,15 +99,15 @@ def test_the_sets_of_the_smallest_size_are_not_all_listed_when_the_budget_ends_b
 # What is there is found
 
 
-# Of so many toys of each kind in how many a set of the smallest size is found, and in how many one of each of the
-# most sets that may be shown together.
+# Of so many toys of each kind in how many a set of the smallest size is found, and in how many as many sets as may be
+# shown together.
 FOUND = {
-    (3, "planted"): (30, 30, 0),
-    (3, "harmful"): (30, 30, 0),
-    (3, "additive"): (30, 30, 0),
-    (4, "planted"): (12, 12, 0),
-    (4, "harmful"): (12, 12, 0),
-    (4, "additive"): (12, 12, 0),
+    (3, "planted"): (30, 30, 23),
+    (3, "harmful"): (30, 30, 26),
+    (3, "additive"): (30, 30, 23),
+    (4, "planted"): (12, 12, 9),
+    (4, "harmful"): (12, 12, 6),
+    (4, "additive"): (12, 12, 8),
 }
 
 
@@ -120,7 +120,6 @@ def test_the_smallest_sets_are_found_in_nearly_all_toys(side: int, kind: str) ->
         (graph,) = Toy(table).explained().graphs
         smallest += len(graph.found[0].patches) == min(sizes(side)[truth])
         full += len(graph.roots) == most(minimal_sets(truth), graph.overlap)
-    print(side, kind, smallest, full)
     assert smallest >= at_least
     assert full >= all_shown
 
@@ -136,7 +135,7 @@ def most(sets: set[int], overlap: int) -> int:
 
 
 def needing(side: int, needed: tuple[int, ...]) -> np.ndarray:
-    """Return log-odds that are as good as nothing for all sets but those that hold some patches, and much for these."""
+    """Return log-odds that are far below what suffices for all sets but those that hold some patches."""
     shown = held(side)
     return np.where(shown[:, needed].all(1), 4.0, -8.0) + 0.001 * shown.sum(1)
 
@@ -149,8 +148,10 @@ def test_a_root_too_large_to_be_reached_from_below_is_reached_from_above() -> No
     assert "down from all" in graph.spent
     assert graph.evaluations < 150
     # Eight patches are proven.
-    (graph,) = Toy(two_classes(needing(4, needed[:8]))).explained().graphs
+    odds = needing(4, needed[:8])
+    (graph,) = Toy(two_classes(odds)).explained().graphs
     assert [(root.patches, root.proof) for root in graph.roots] == [(needed[:8], "minimal")]
+    holds(graph, enough(odds))
 
 
 def test_a_single_patch_is_a_root() -> None:
@@ -171,7 +172,8 @@ def test_the_class_may_stay_first_where_it_is_worth_less(criterion: str, seed: i
     truth = ((p.argmax(1) == 0) & ((p[:, 0] > 0.9 * p[-1, 0]) | (criterion == "top1"))).numpy()
     (graph,) = Toy(table).explained(criterion=criterion).graphs
     holds(graph, truth)
-    assert len(graph.found[0].patches) == 1 if truth[[1 << patch for patch in range(9)]].any() else graph.roots
+    assert graph.state == "complete"
+    assert graph.roots
 
 
 def test_taking_away_ends_where_the_best_part_is_not_first_and_a_worse_one_is() -> None:
@@ -264,7 +266,7 @@ def test_a_coarse_root_that_does_not_suffice_on_the_finer_grid_grows_beside_itse
     odds = -4 + 2.0 * shown[:, 5] + 3.0 * shown[:, [5, 10]].all(1) + 3.0 * shown[:, [5, 10, 15]].all(1)
     truth, p = enough(odds), probabilities(odds)
     places = PatchGrid(4, (8, 8))
-    memo = Memo(places, partial(sufficient, whole=p[-1], threshold=0.9, criterion="ratio"))
+    memo = Memo(places, partial(sufficient, whole=float(p[-1]), threshold=0.9, criterion="ratio"))
     asked: list[int] = []
 
     def look(pairs: list[tuple[int, int]]) -> None:
@@ -272,14 +274,16 @@ def test_a_coarse_root_that_does_not_suffice_on_the_finer_grid_grows_beside_itse
             asked.append(one)
             memo.known[one] = Verdict(float(p[one]), True)
 
+    look([(0, places.whole), (0, 0)])
+    asked.clear()
     run([finer(memo, PatchGrid(2, (8, 8)), [1], Wanted(1, 0, False))], [memo], look)
     assert smallest(memo) == [bits((5, 10, 15))] == list(minimal_sets(truth))
     block = bits((0, 1, 4, 5))
     # Beside the block lie five patches, also at its corner; beside it and patch 10 six more.
-    grown = [one for one in asked if one & block == block and one != places.whole]
+    grown = [one for one in asked if one & block == block]
     around = {block | 1 << patch for patch in (2, 6, 8, 9, 10)}
     further = {block | 1 << 10 | 1 << patch for patch in (2, 6, 7, 8, 9, 11, 13, 14, 15)}
     assert grown[0] == block
     assert set(grown[1:6]) == around
-    assert set(grown[6:]) == further
+    assert set(grown[6:15]) == further
     assert memo.state == "complete"

@@ -22,8 +22,8 @@ def family(sets: Mapping[int, float], overlap: int, count: int | None = None) ->
         best = min(best, chosen, key=key)
         for at, one in enumerate(rest):
             # The most that may still come of it: that all of the next ones fit.
-            hoped = key([*chosen, *rest[at : at + most - len(chosen)]])[:2]
-            if len(chosen) == most or hoped > key(best)[:2]:
+            hoped = key([*chosen, *rest[at : at + most - len(chosen)]])
+            if len(chosen) == most or hoped >= key(best):
                 return
             grow([*chosen, one], [other for other in rest[at + 1 :] if (other & one).bit_count() <= overlap])
 

@@ -85,9 +85,9 @@ class AttentionGraph:
     whole, empty
         The number measured of the whole picture and of none of it.
     roots
-        The sets shown, smallest first.
+        The sets shown, smallest first; those of the published search in the order in which it found them.
     found
-        All sets found that suffice, the roots among them, smallest first.
+        All sets found that suffice, the roots among them, in the same order.
     nodes, edges
         The graph: equal sets are one node; roots stand first.
     evaluated

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError, SizeError
+from whence.graphs.patches import PatchGrid, Style
 from whence.methods.numbers import at_least
 from whence.metrics.claim import Claim
 from whence.metrics.noting import notes
@@ -72,7 +73,7 @@ def measured(
 
         def changed(numbers: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
             top = ranking.top(share[numbers % (steps + 1)], rows[numbers]).to(claim.x)
-            top = enlarged(top[:, None], size, edges)
+            top = enlarged(top[:, None], size, edges, claim.answer.style if grid == "map" else "centred")
             return fill(rows[numbers], top if kind == "insertion" else 1 - top)
 
         found = session.scores(changed, rows, targets, batch or chunk_size(claim.x))
@@ -84,12 +85,16 @@ def measured(
     return Measured(value, curve, passes, notes({said: value.isnan()}))
 
 
-def enlarged(mask: Float[Tensor, "n 1 s t"], size: tuple[int, ...], edges: Edges) -> Float[Tensor, "n 1 h w"]:
-    """Return masks of cells on the input's grid: bilinear between the cells' centres, or each cell sharp."""
+def enlarged(
+    mask: Float[Tensor, "n 1 s t"], size: tuple[int, ...], edges: Edges, style: Style = "centred"
+) -> Float[Tensor, "n 1 h w"]:
+    """Return masks of cells on the input's grid: stretched in the style of their map, or each cell sharp."""
     if tuple(mask.shape[2:]) == size:
         return mask
     if edges == "sharp":
         return F.interpolate(mask, size=size, mode="nearest-exact")
+    if style != "centred":
+        return PatchGrid(mask.shape[-1], (size[0], size[1]), style).spread(mask[:, 0])[:, None]
     return F.interpolate(mask, size=size, mode="bilinear", align_corners=False)
 
 

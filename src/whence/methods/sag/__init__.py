@@ -10,7 +10,7 @@ from torch import Tensor
 from whence.errors import OptionError, SizeError
 from whence.graphs.graph import AttentionGraph, Criterion
 from whence.graphs.patches import PatchGrid, Style, bits
-from whence.methods.masked import base_picture, by_probability, notes
+from whence.methods.masked import base_picture, notes
 from whence.methods.numbers import at_least
 from whence.methods.sag import reference
 from whence.methods.sag.building import Terms
@@ -70,7 +70,7 @@ def sag(
 
     Shitole et al. 2021. ``.graphs`` holds for each picture the sets (its roots), and what is left of them without
     each patch. A set of patches of a ``grid``, shown over ``baseline`` in a ``style``, suffices by ``criterion``
-    ratio where the class's probability (or any other target's own number) exceeds ``threshold`` times that of the
+    ratio where the class's probability (or a contrast's or function's own number) exceeds ``threshold`` times that of the
     whole picture, by top1 where the class is the model's first, or by both. Shown are the most sets, up to ``roots``,
     no two of which share more than ``overlap`` patches, the smallest ones first. Those of up to 8 patches are proven
     minimal: the model was asked about all their subsets; ``certify="minimum"`` asks about all smaller sets of the
@@ -85,7 +85,7 @@ def sag(
     _check(threshold, expand, certify, refine, variant)
     output = model.run(x)
     score, settled = model.score(output, target), model.fixed(output, target)
-    measured = by_probability(settled)
+    measured = [_by_probability(one) for one in settled]
     if criterion != "ratio" and not all(isinstance(one, Fixed) for one in measured):
         raise OptionError(f"criterion={criterion}: the target is a function, which has no class to stay first")
     terms = Terms(baseline, float(threshold), criterion, overlap, float(expand))
@@ -97,6 +97,12 @@ def sag(
     said = zip(notes(baseline, settled, measured), graphs, strict=True)
     told = tuple((*own, *_said(graph)) for own, graph in said)
     return Answer(values[:, None], score, graphs=tuple(graphs), style=style, notes=told)
+
+
+def _by_probability(target: TargetSpec) -> TargetSpec:
+    """Return a settled target as it is measured: of a class only the probability has shares."""
+    is_class = isinstance(target, Fixed) and target.measure != "contrast"
+    return Fixed("probability", target.classes) if isinstance(target, Fixed) and is_class else target
 
 
 def _grids(size: tuple[int, int], grid: int, refine: int, style: Style) -> tuple[PatchGrid, PatchGrid | None]:
@@ -114,7 +120,7 @@ def _grids(size: tuple[int, int], grid: int, refine: int, style: Style) -> tuple
     return PatchGrid(grid, size, style), PatchGrid(grid * refine, size, style) if refine > 1 else None
 
 
-def _check(threshold: float, expand: float, certify: str, refine: int, variant: Variant) -> None:
+def _check(threshold: float | int, expand: float | int, certify: str, refine: int, variant: Variant) -> None:
     if not 0 < threshold < 1:
         raise OptionError(
             f"threshold={threshold}: give a share of the whole picture's value, more than 0, less than 1"

@@ -51,11 +51,15 @@ class Memo:
         new = [one for one in dict.fromkeys(wanted) if one not in self.known]
         left = len(new) if self.budget is None else self.budget - len(self.known)
         if new[:left]:
-            self.spent[self.stage] += len(new[:left])
             yield new[:left]
         if len(new) > left:
             raise BudgetSpent
         return [self.known[one] for one in wanted]
+
+    def learn(self, one: int, verdict: Verdict) -> None:
+        """Keep what the model says of a set that was asked about."""
+        self.known[one] = verdict
+        self.spent[self.stage] += 1
 
     def suffices(self, one: int) -> bool:
         """Return whether a known set suffices."""
@@ -109,7 +113,7 @@ class Oracle:
             masks = self.memos[0].places.masks([one for _, one in part], self.x)
             output = self.model.run(blended(self.x[rows], self.base[rows], masks))
             for (row, one), verdict in zip(part, self.verdicts(output, rows), strict=True):
-                self.memos[row].known[one] = verdict
+                self.memos[row].learn(one, verdict)
 
     def verdicts(self, output: Any, rows: Int[Tensor, " n"]) -> list[Verdict]:  # noqa: ANN401
         """Return what an output says of pictures that were made of the pictures ``rows``."""

@@ -1,6 +1,7 @@
 """The search for small sets of patches that suffice: up from single patches, down from the picture, and beside."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from whence.graphs.patches import bits, members
 from whence.methods.sag.oracle import Asking, Memo
@@ -30,8 +31,11 @@ Allowed = Callable[[int], bool]
 def search(memo: Memo, surrogate: Surrogate, wanted: Wanted) -> Asking[None]:
     """Ask about sets until the roots that will be shown are found and proven."""
     whole = memo.places.whole
-    yield from memo.ask([whole, 0, *(1 << patch for patch in range(memo.places.count))])
-    if memo.suffices(whole) and not memo.suffices(0):
+    yield from memo.ask([whole, 0])
+    if not memo.suffices(whole):
+        return
+    yield from memo.ask(1 << patch for patch in range(memo.places.count))
+    if not memo.suffices(0):
         size = min(one.bit_count() for one in smallest(memo))
         if size > 1:
             first = yield from _find(memo, surrogate, whole, _anything, range(_FIRST, _FIRST + _UP))
@@ -76,8 +80,13 @@ def shrink(memo: Memo, one: int) -> Asking[int]:
         yield from memo.ask(smaller)
         if not any(memo.suffices(part) for part in smaller):
             return one
-        order = sorted(members(one), key=lambda patch: memo.known[one & ~(1 << patch)].value)
+        # By criterion top1 a set may suffice that is worth less than one that does not.
+        order = sorted(members(one), key=lambda patch: _worth(memo, one & ~(1 << patch)))
         one = yield from _cut(memo, order)
+
+
+def _worth(memo: Memo, one: int) -> tuple[bool, float]:
+    return memo.suffices(one), memo.known[one].value
 
 
 def _cut(memo: Memo, needed: Sequence[int]) -> Asking[int]:
@@ -87,9 +96,7 @@ def _cut(memo: Memo, needed: Sequence[int]) -> Asking[int]:
         middle = (low + high) // 2
         yield from memo.ask([bits(needed[:middle])])
         low, high = (low, middle) if memo.suffices(bits(needed[:middle])) else (middle, high)
-    # Without the last one it is known to suffice from where the order was taken, which bisection need not meet.
-    last = bits(needed[:-1])
-    return last if high == len(needed) and last in memo.known and memo.suffices(last) else bits(needed[:high])
+    return bits(needed[:high])
 
 
 def _descend(memo: Memo, surrogate: Surrogate, allowed: Allowed, size: int, patience: int) -> Asking[int]:
@@ -170,6 +177,8 @@ def _unproven(memo: Memo, root: int) -> list[int] | None:
 def _smaller(memo: Memo, size: int) -> list[int] | None:
     """Return the sets of the smallest size below ``size`` that are not all known."""
     for k in range(size):
-        if missing := [one for one in all_of_size(memo.places.count, k) if one not in memo.known]:
+        unknown = (one for one in all_of_size(memo.places.count, k) if one not in memo.known)
+        # More than the budget allows are never asked about, and there may be too many to list.
+        if missing := list(islice(unknown, memo.budget)):
             return missing
     return None

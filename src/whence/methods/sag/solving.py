@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.graphs.graph import AttentionGraph, Measured, sufficient
+from whence.graphs.graph import AttentionGraph, Measured, Verdict, sufficient
 from whence.graphs.patches import PatchGrid
 from whence.methods.sag import reference
 from whence.methods.sag.building import Terms, graph_of
@@ -58,13 +58,15 @@ class Problem:
         """Return what turns a picture's values into what patches' effects are summed in."""
         if self.measured(row) == "probability":
             return log_odds
-        whole = self.whole[row]
-        return lambda value: _SPAN * value / whole
+        # By criterion top1 the whole picture's score need not be positive.
+        unit = abs(self.whole[row]) or 1.0
+        return lambda value: _SPAN * value / unit
 
-    def oracle(self, places: PatchGrid, stage: str) -> Oracle:
+    def oracle(self, places: PatchGrid, stage: str, empty: Sequence[Verdict] = ()) -> Oracle:
         """Return what asks the model about sets of a grid, with memos that know the whole pictures and none of them.
 
-        ``stage`` is the search's first one. All that the model is asked about later may be interrupted.
+        ``stage`` is the search's first one, ``empty`` what is known of none of each picture. All that the
+        model is asked about later may be interrupted.
         """
         terms = self.terms
         memos = [
@@ -78,11 +80,12 @@ class Problem:
         oracle = Oracle(self.model, self.x, self.base, self.target, memos, self.batch)
         rows = range(len(self.x))
         for memo, verdict in zip(memos, oracle.verdicts(self.output, torch.arange(len(rows))), strict=True):
-            memo.known[places.whole] = verdict
-        oracle.look([(row, 0) for row in rows])
-        for memo in memos:
             memo.stage = stage
-            memo.spent[stage] += len(memo.known)
+            memo.learn(places.whole, verdict)
+        if not empty:
+            oracle.look([(row, 0) for row in rows])
+        for memo, verdict in zip(memos, empty, strict=False):
+            memo.learn(0, verdict)
         return oracle
 
 
@@ -94,31 +97,39 @@ def by_surrogate(problem: Problem, places: PatchGrid, fine: PatchGrid | None) ->
         for row, memo in enumerate(oracle.memos)
     ]
     run([search(s.memo, s, problem.wanted) for s in surrogates], oracle.memos, oracle.look)
-    if fine is not None and all(memo.state != "interrupted" for memo in oracle.memos):
-        problem, oracle = _refined(problem, oracle.memos, places, fine)
-    terms, wanted = problem.terms, problem.wanted
-    graphs = []
-    for row, memo in enumerate(oracle.memos):
-        children = partial(_parts_shown, memo, terms.expand)
-        graphs.append(graph_of(memo, terms, shown(memo, wanted), smallest(memo), children, problem.measured(row)))
-    return graphs
+    coarse = [_graph(problem, memo, row) for row, memo in enumerate(oracle.memos)]
+    if fine is None:
+        return coarse
+    if any(memo.state == "interrupted" for memo in oracle.memos):
+        return [replace(graph, state="interrupted") for graph in coarse]
+    return _refined(problem, oracle.memos, coarse, fine)
 
 
-def _refined(problem: Problem, coarse: Sequence[Memo], places: PatchGrid, fine: PatchGrid) -> tuple[Problem, Oracle]:
-    """Return what was asked on the finer grid, where a patch that two roots share is as many patches."""
+def _graph(problem: Problem, memo: Memo, row: int) -> AttentionGraph:
+    children = partial(_parts_shown, memo, problem.terms.expand)
+    roots = shown(memo, problem.wanted)
+    return graph_of(memo, problem.terms, roots, smallest(memo), children, problem.measured(row))
+
+
+def _refined(
+    problem: Problem, coarse: Sequence[Memo], graphs: Sequence[AttentionGraph], fine: PatchGrid
+) -> list[AttentionGraph]:
+    """Return graphs on the finer grid; where the search there is interrupted, those of the coarse one, labelled."""
+    places = coarse[0].places
+    # A patch that two roots share is as many patches of the finer grid.
     overlap = problem.wanted.overlap * (fine.side // places.side) ** 2
-    finer_problem = replace(
-        problem,
-        terms=replace(problem.terms, overlap=overlap),
-        wanted=replace(problem.wanted, overlap=overlap),
-    )
-    oracle, wanted = finer_problem.oracle(fine, "finer"), finer_problem.wanted
+    terms, wanted = replace(problem.terms, overlap=overlap), replace(problem.wanted, overlap=overlap)
+    finer_problem = replace(problem, terms=terms, wanted=wanted)
+    oracle = finer_problem.oracle(fine, "finer", [memo.known[0] for memo in coarse])
     roots = [shown(memo, problem.wanted) for memo in coarse]
     searches = [finer(memo, places, own, wanted) for memo, own in zip(oracle.memos, roots, strict=True)]
     run(searches, oracle.memos, oracle.look)
-    for memo, before in zip(oracle.memos, coarse, strict=True):
+    found = []
+    for row, (memo, before, graph) in enumerate(zip(oracle.memos, coarse, graphs, strict=True)):
         memo.state = before.state if memo.state == "complete" else memo.state
-    return finer_problem, oracle
+        interrupted = memo.state == "interrupted"
+        found.append(replace(graph, state=memo.state) if interrupted else _graph(finer_problem, memo, row))
+    return found
 
 
 def _parts_shown(memo: Memo, expand: float, one: int) -> list[int]:

@@ -37,8 +37,13 @@ def parts(one: int) -> Iterator[int]:
 
 
 def smallest(memo: Memo) -> list[int]:
-    """Return the known sets that suffice and hold no other known set that does, smallest and surest first."""
+    """Return the known sets that suffice and hold no other known set that does, smallest and surest first.
+
+    There are none where the whole picture does not suffice.
+    """
     found: list[int] = []
+    if not memo.suffices(memo.places.whole):
+        return found
     enough = [one for one in memo.known if memo.suffices(one)]
     for one in sorted(enough, key=lambda one: (one.bit_count(), -memo.known[one].value)):
         if not any(held & one == held for held in found):
