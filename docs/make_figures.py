@@ -17,6 +17,7 @@ import igos
 import lrp_creatures
 import lrp_listing
 import lrp_photos
+import sag
 import saturation
 import whence
 from whence.creatures import draw
@@ -80,6 +81,7 @@ def main() -> None:
     save(igos.creatures(), FIGURES / "igos-sheet.png")
     save(lrp_creatures.figure(), lrp_creatures.FIGURE)
     save(lrp_listing.figure(*lrp_listing.creature()), lrp_listing.FIGURE)
+    sag.drawn()
     if {"WHENCE_PHOTOS", "WHENCE_MODELS"} <= set(os.environ):
         photo = Path(os.environ["WHENCE_PHOTOS"]) / "school_bus.jpg"
         real = whence.load_model(Path(os.environ["WHENCE_MODELS"]) / "mobilenetv2")

@@ -4,7 +4,6 @@
     WHENCE_PHOTOS=... WHENCE_MODELS=... python docs/sag.py --without
     WHENCE_PHOTOS=... WHENCE_MODELS=... python docs/sag.py --areas
     WHENCE_PHOTOS=... WHENCE_MODELS=... python docs/sag.py --photos 40
-    python docs/sag.py --creatures 50
     python docs/sag.py --figures
 
 The last one draws a creature, and photos too where these variables are set.
@@ -17,32 +16,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from statistics import mean
-from typing import TypeVar
+from typing import TypeVar, cast
 from unittest.mock import patch
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from PIL import Image
 
 import whence
 from photos import outside, photos, real_model
-from whence.creatures import NAMES, PARTS, draw
-from whence.creatures.score import predictor, prepared
+from whence.creatures import draw
 from whence.graphs import AttentionGraph, SufficientSet, bits
 from whence.methods.sag import search
+from whence.methods.sag.sufficient import Wanted
 from whence.methods.sag.surrogate import Surrogate
 from whence.models.classifier import Classifier
 from whence.pictures.read import PictureSource, read
 from whence.reports import graph_figure
-from whence.reports.scores import estimate
+from whence.reports.contents import GraphRow
 
 FIGURES = Path(__file__).parent / "figures"
 PHOTOS = ("bison", "arabian_camel", "school_bus")
-CREATURE = 2
+CREATURE = 4
 STAGES = ("single patches", "up", "down from all", "swaps", "further roots", "proof")
 # What was measured once of the authors' code and of our first trial on the same pictures, model and settings: sets
 # asked about, the smallest root, and the sizes of the roots shown; * is 1-minimal alone, + a search that was stopped.
@@ -95,8 +91,12 @@ def sizes(sets: Sequence[SufficientSet]) -> str:
     return ", ".join(f"{len(one.patches)}{'' if one.proof in proven else '*'}" for one in sets) or "none"
 
 
+def percent(value: float, digits: int = 0) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
 def share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "-"
+    return percent(part / whole) if whole else "-"
 
 
 def area(graph: AttentionGraph, one: SufficientSet) -> float:
@@ -142,8 +142,8 @@ def single_values(surrogate: Surrogate) -> None:
 def apart(further: Callable[..., T]) -> Callable[..., T]:
     """Return the search for further roots as though no two could share a patch."""
 
-    def wanting(memo: object, surrogate: object, wanted: search.Wanted, least: int) -> T:
-        return further(memo, surrogate, search.Wanted(wanted.roots, 0, wanted.minimum), least)
+    def wanting(memo: object, surrogate: object, wanted: Wanted, least: int) -> T:
+        return further(memo, surrogate, Wanted(wanted.roots, 0, wanted.minimum), least)
 
     return wanting
 
@@ -194,7 +194,13 @@ def areas() -> None:
             run = asked(model, path, criterion=criterion)
             graph, first = run.graph, run.graph.roots[0]
             kept = share(first.value, graph.whole)
-            line += [f"{area(graph, first):.1%}", kept, sizes(graph.roots), graph.evaluations, f"{run.seconds:.1f}"]
+            line += [
+                percent(area(graph, first), 1),
+                kept,
+                sizes(graph.roots),
+                graph.evaluations,
+                f"{run.seconds:.1f}",
+            ]
         lines.append(line)
     of = ("area of the first root", "p kept", "shown", "evaluations", "CPU seconds")
     print(table(("picture", *(f"{criterion}: {it}" for criterion in ("top1", "ratio") for it in of)), lines))
@@ -250,91 +256,51 @@ def on_photos(count: int) -> None:
     ]))  # fmt: skip
 
 
-
-@dataclass(frozen=True)
-class Subject:
-    """A drawn creature: its parts' places, and which of the sixteen sets of its parts suffice for the model.
-
-    ``enough`` and ``first`` hold the sets by the two criteria, a drawing with these parts alone being asked about.
-    """
-
-    pixels: np.ndarray
-    places: Mapping[str, Bool[Tensor, "h w"]]
-    enough: frozenset[frozenset[str]]
-    first: frozenset[frozenset[str]]
+def figure(model: Classifier, picture: PictureSource) -> Image.Image:
+    """Return the drawing of a picture's graph, and print what it says."""
+    e = whence.explain(model, picture, "sag")
+    assert e.graph is not None
+    assert e.graph.picture is not None
+    assert e.graph.base is not None
+    assert e.label is not None
+    print(Path(e.subject.name).name, f"{e.label} {e.probability:.3f}", *e.graph.sentences, sep="\n")
+    row = cast(GraphRow, e.graph.to_json())
+    return Image.fromarray(read(graph_figure.png(row, e.graph.picture, e.graph.base, e.label)).rgb8())
 
 
-def subject(model: Classifier, seed: int) -> Subject:
-    """Return a creature, and what the model says of the same scene with only some of the deciding parts."""
-    kept = [frozenset(parts) for size in range(len(PARTS) + 1) for parts in combinations(PARTS, size)]
-    drawn = {parts: draw(seed, keep=tuple(parts)) for parts in kept}
-    said = predictor(model)(np.stack([creature.pixels for creature in drawn.values()]))
-    whole, own = drawn[frozenset(PARTS)], int(said[-1].argmax())
-    places = {part: torch.from_numpy(whole.parts == NAMES.index(part)) for part in PARTS}
-    return Subject(
-        whole.pixels,
-        {part: where for part, where in places.items() if where.any()},
-        frozenset(parts for parts, one in zip(kept, said, strict=True) if one[own] > THRESHOLD * said[-1, own]),
-        frozenset(parts for parts, one in zip(kept, said, strict=True) if one.argmax() == own),
-    )
+def save(figure: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.save(path, optimize=True)
+    print(f"{path.name}\n")
 
 
-def covered(shown: Float[Tensor, "h w"], of: Subject) -> frozenset[str]:
-    """Return the parts of which a mask shows at least half."""
-    return frozenset(part for part, where in of.places.items() if shown[where].mean() >= 0.5)
+def drawn() -> None:
+    """Draw the figures, those of photos where they and the model are there."""
+    creature = figure(whence.load_model("creatures"), draw(CREATURE).pixels)
+    # Fewer colours keep the committed file small.
+    save(creature.quantize(256, kmeans=2, dither=Image.Dither.NONE), FIGURES / "sag.png")
+    if {"WHENCE_PHOTOS", "WHENCE_MODELS"} <= set(os.environ):
+        model = real_model("mobilenetv2")
+        for name in PHOTOS:
+            photo = outside("WHENCE_PHOTOS") / f"{name}.jpg"
+            save(figure(model, photo), FIGURES / "photos" / f"sag-{name}.png")
 
 
-def at_random(graph: AttentionGraph, size: int, generator: torch.Generator) -> list[int]:
-    """Return sets of so many patches, drawn at random."""
-    order = torch.rand(DRAWS, graph.places.count, generator=generator).argsort(1)[:, :size]
-    return [bits(row) for row in order.tolist()]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    one = parser.add_mutually_exclusive_group(required=True)
+    one.add_argument("--eight", action="store_true", help="eight pictures, beside the searches before this one")
+    one.add_argument("--without", action="store_true", help="the same without each part of the search")
+    one.add_argument("--areas", action="store_true", help="the same by top1 and by ratio: what the first root shows")
+    one.add_argument("--photos", type=int, nargs="?", const=40, help="so many photos, over black and blurred")
+    one.add_argument("--figures", action="store_true", help="draw the figures")
+    chosen = vars(parser.parse_args())
+    if chosen["photos"] is not None:
+        on_photos(chosen["photos"])
+    for name, ask in {"eight": eight, "without": remedies, "areas": areas, "figures": drawn}.items():
+        if chosen[name]:
+            ask()
 
 
-@dataclass(frozen=True)
-class Covering:
-    """What some sets of patches cover: how often so many parts, two of them that suffice, any that suffice."""
-
-    counts: Sequence[int]
-    pair: Sequence[bool]
-    pair_first: Sequence[bool]
-    any: Sequence[bool]
-
-
-def covering(graph: AttentionGraph, sets: Sequence[int], of: Subject) -> Covering:
-    masks = graph.places.masks(sets, torch.zeros((), dtype=torch.float64))[:, 0]
-    seen = [covered(mask, of) for mask in masks]
-    return Covering(
-        [len(parts) for parts in seen],
-        [len(parts) == 2 and parts in of.enough for parts in seen],
-        [len(parts) == 2 and parts in of.first for parts in seen],
-        [parts in of.enough for parts in seen],
-    )
-
-
-def of_creatures(model: Classifier, subjects: Sequence[Subject], options: Mapping[str, object]) -> list[object]:
-    """Return one setting's line: what the roots of all creatures cover."""
-    name = ", ".join(f"{key}={value}" for key, value in options.items()) or "the default"
-    graphs = [asked(model, one.pixels, **options).graph for one in counted(name, subjects)]
-    found = [covering(graph, [bits(root.patches) for root in graph.roots], one)
-             for graph, one in zip(graphs, subjects, strict=True)]  # fmt: skip
-    generator = torch.Generator().manual_seed(0)
-    chance = [covering(graph, at_random(graph, len(root.patches), generator), one)
-              for graph, one in zip(graphs, subjects, strict=True) for root in graph.roots]  # fmt: skip
-    roots = [root for graph in graphs for root in graph.roots]
-    counts = [count for one in found for count in one.counts]
-    main = estimate([mean(one.pair) for one in found if one.pair])
-    return [
-        name,
-        len(roots),
-        f"{mean(len(root.patches) for root in roots):.1f}",
-        f"{mean(area(graph, root) for graph in graphs for root in graph.roots):.1%}",
-        *(share(counts.count(parts), len(counts)) for parts in range(len(PARTS) + 1)),
-        f"{100 * main.mean:.0f} % [{100 * main.low:.0f}, {100 * main.high:.0f}]",
-        share(sum(sum(one.pair) for one in found), len(roots)),
-        f"{mean(mean(one.pair) for one in chance):.0%}",
-        share(sum(any(one.pair) for one in found), len(found)),
-        share(sum(sum(one.pair_first) for one in found), len(roots)),
-        share(sum(sum(one.any) for one in found), len(roots)),
-        f"{mean(mean(one.any) for one in chance):.0%}",
-        f"{mean(graph.evaluations for graph in graphs):.0f}",
-    ]
+if __name__ == "__main__":
+    main()

@@ -70,14 +70,15 @@ def sag(
 
     Shitole et al. 2021. ``.graphs`` holds for each picture the sets (its roots), and what is left of them without
     each patch. A set of patches of a ``grid``, shown over ``baseline`` in a ``style``, suffices by ``criterion``
-    ratio where the class's probability (or a contrast's or function's own number) exceeds ``threshold`` times that
-    of the whole picture, by top1 where the class is the model's first, or by both. Shown are the most sets, up to ``roots``,
-    no two of which share more than ``overlap`` patches, the smallest ones first. Those of up to 8 patches are proven
-    minimal: the model was asked about all their subsets; ``certify="minimum"`` asks about all smaller sets of the
-    grid, too. A node above ``expand`` of the whole picture's value is followed by what is left of it without each
-    patch. ``refine`` cuts each patch into so many rows and columns, on which the roots are found anew (and may share
-    as many more patches). The model is asked about at most ``budget`` sets of each grid. Ctrl-C ends the search with
-    what it has found. ``variant="reference"`` runs the published search, guided by I-GOS.
+    ratio where the class's probability (or a contrast's or function's own number) exceeds ``threshold`` times
+    that of the whole picture, by top1 where the class is the model's first, or by both. Shown are the most sets,
+    up to ``roots``, no two of which share more than ``overlap`` patches, the smallest ones first. Those of up to
+    8 patches are proven minimal: the model was asked about all their subsets; ``certify="minimum"`` asks about
+    all smaller sets of the grid, too. A node above ``expand`` of the whole picture's value is followed by what is
+    left of it without each patch. ``refine`` cuts each patch into so many rows and columns, on which the roots
+    are found anew (and may share as many more patches). The model is asked about at most ``budget`` sets of each
+    grid. Ctrl-C ends the search with what it has found. ``variant="reference"`` runs the published search, guided
+    by I-GOS.
     """
     at_least(grid=(grid, 1), refine=(refine, 1), overlap=(overlap, 0), roots=(roots, 1), expand=(expand, 0),
              budget=(budget, 2), batch=(batch, 1))  # fmt: skip
