@@ -220,7 +220,7 @@ def test_lines_are_as_wide_as_their_loss_and_end_at_their_sets():
     assert {round(x, 6) for line in fan.lines for x in (line.x, line.to_x)} <= middles
 
 
-def test_a_row_too_wide_leaves_out_the_lowest_and_says_so():
+def test_a_row_too_wide_keeps_roots_what_goes_on_and_what_costs_most_and_says_so():
     one = graph(MANY, expand=0.2)
     order = rows(one.to_json())
     widest = max(order, key=len)
@@ -230,10 +230,9 @@ def test_a_row_too_wide_leaves_out_the_lowest_and_says_so():
     shown = [shape for shape in drawn.shapes if isinstance(shape, Shown)][1:]
     assert len(shown) == sum(min(14, len(row)) for row in order)
     assert f"14 of {len(widest)} sets of 3 patches are shown" in _said(one)
-    kept = sorted((one.nodes[number].value for number in widest), reverse=True)[:13]
-    # A root stands whatever its share.
     root = next(number for number in widest if one.nodes[number].patches == (20, 21, 22))
-    best = [number for number in widest if one.nodes[number].value in kept or number == root]
+    others = sorted(set(widest) - {root}, key=lambda at: (not one.nodes[at].expanded, one.nodes[at].value))
+    best = [root, *others[:13]]
     expected = [stretched(replace(shown[0], pixels=one.seen(one.nodes[number].patches))) for number in best]
     there = [stretched(replace(shown[0], pixels=shape.pixels)) for shape in shown]
     assert all(any((a == b).all() for b in there) for a in expected)

@@ -127,7 +127,7 @@ class _Placed:
 
 def drawing(graph: AttentionGraph, order: Rows, label: str) -> Drawing:
     """Return the figure of a graph that holds its pictures, its nodes in the given rows."""
-    cut = tuple(_strongest(graph, row) for row in order)
+    cut = tuple(_telling(graph, row) for row in order)
     side = _side(cut)
     across = max((len(row) * (side + _GAP) - _GAP for row in cut), default=0)
     beside = 0 < across <= _NARROW
@@ -146,12 +146,16 @@ def drawing(graph: AttentionGraph, order: Rows, label: str) -> Drawing:
     return Drawing(round(width) + _MARGIN, round(max(map(_end, shapes))) + _MARGIN, shapes)
 
 
-def _strongest(graph: AttentionGraph, row: Sequence[int]) -> tuple[int, ...]:
-    """Return as many of a row's nodes as can be shown, roots before others, those of a large share before small."""
+def _telling(graph: AttentionGraph, row: Sequence[int]) -> tuple[int, ...]:
+    """Return as many of a row's nodes as can be shown: roots, those that go on below, then what costs most."""
     roots = {root.patches for root in graph.roots}
-    most = (_ACROSS + _GAP) // (_LEAST + _GAP)
-    ranked = sorted(row, key=lambda at: (graph.nodes[at].patches not in roots, -graph.nodes[at].value))[:most]
-    return tuple(at for at in row if at in ranked)
+
+    def rank(at: int) -> tuple[bool, bool, float]:
+        node = graph.nodes[at]
+        return node.patches not in roots, not node.expanded, node.value
+
+    chosen = sorted(row, key=rank)[: (_ACROSS + _GAP) // (_LEAST + _GAP)]
+    return tuple(at for at in row if at in chosen)
 
 
 def _side(rows: Rows) -> int:
