@@ -21,6 +21,7 @@ BENCHES = (
     "rise",
     "lrp",
     "igos",
+    "sag",
 )
 
 

@@ -50,7 +50,7 @@ def attribute(
     WhenceError
         An unknown method, option, layer or target; NaN or infinity anywhere; an input that the model cannot take.
     """
-    return attribute_all(model, x, method, [target], options)[0]
+    return attribute_all(model, x, method, [target], options, partial=True)[0]
 
 
 def attribute_all(
@@ -62,10 +62,12 @@ def attribute_all(
     *,
     names: Sequence[str] | None = None,
     seed: int = 0,
+    partial: bool = False,
 ) -> list[Attribution]:
     """Explain a batch for several targets, which share its forward passes.
 
-    ``names`` are for errors, ``seed`` is for models that draw numbers.
+    ``names`` are for errors, ``seed`` is for models that draw numbers. A search that Ctrl-C ended hands over what it
+    had found only where ``partial`` says that it may: what counts on whole answers is interrupted as ever.
     """
     facts = METHODS.facts(method)
     chosen = facts.checked(options)
@@ -84,6 +86,8 @@ def attribute_all(
             own = {name: own_entries(value, range(len(x))[part], len(x)) for name, value in chosen.items()}
             for piece, target in zip(pieces, targets, strict=True):
                 one = _attributed(session, facts, chunk, target[part], own)
+                if one.interrupted and not partial:
+                    raise KeyboardInterrupt
                 piece.append(replace(one, options={**chosen, **one.options}))
     return [concatenated(piece) for piece in pieces]
 

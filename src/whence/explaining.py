@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from whence.models.classifier import Classifier
 from whence.models.session import Session, move, opened
 from whence.models.targets import Targets, TargetSpec, plain
 from whence.pictures.baselines import make_baseline
-from whence.pictures.preprocess import as_seen
+from whence.pictures.preprocess import as_seen, pixel_range
 from whence.registry import METHODS
 from whence.reports.figures import LONGEST
 from whence.reports.images import shrunk
@@ -103,7 +104,7 @@ def interrupted(outcome: Outcome) -> bool:
     """Return whether a picture's explanation holds what a search had found when it was interrupted."""
     if isinstance(outcome, Failure):
         return False
-    return any(one.graph is not None and one.graph.state == "interrupted" for one in outcome[1])
+    return any(one.attribution.interrupted for one in outcome[1])
 
 
 def _together(job: Job, items: Sequence[Ready]) -> list[Outcome]:
@@ -149,7 +150,7 @@ def _by_method(job: Job, request: MethodRequest, batch: _Batch) -> list[list[Exp
     asked = [own_targets(target, batch.items) for target in job.targets]
     numbers = [item.number for item in batch.items]
     options = {name: own_entries(value, numbers) for name, value in request.options.items()}
-    answers = attribute_all(classifier, x, request.method, asked, options, names=names, seed=job.seed)
+    answers = attribute_all(classifier, x, request.method, asked, options, names=names, seed=job.seed, partial=True)
     for target, answer in zip(asked, answers, strict=True):
         evidences, inputs = _evidence(job, x, answer, target, names)
         for row, found in enumerate(evidences):
@@ -233,8 +234,9 @@ def _pictured(
     job: Job, x: Float[Tensor, "c h w"], graph: AttentionGraph, options: Mapping[str, Any]
 ) -> AttentionGraph:
     """Return a graph with what the model sees of the picture and of the baseline."""
-    pixels = job.classifier.pixels
-    base = make_baseline(graph.baseline, x[None], pixels, seed=options["seed"])[0][0]
+    base = make_baseline(graph.baseline, x[None], job.classifier.pixels, seed=options["seed"])[0][0]
+    # Where black and white are not known, one range for both: what is mixed of them must be what the model saw.
+    pixels = job.classifier.pixels or pixel_range(torch.stack([x, base]))
     return replace(graph, picture=as_seen(x, pixels), base=as_seen(base, pixels))
 
 

@@ -251,6 +251,11 @@ class Attribution:
         """Return how many pictures were explained."""
         return int(self.values.shape[0])
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether it holds what a search had found when it was interrupted."""
+        return any(graph.state == "interrupted" for graph in self.graphs)
+
     def __repr__(self) -> str:
         """Return one line for a terminal."""
         shape = "x".join(str(n) for n in self.values.shape)

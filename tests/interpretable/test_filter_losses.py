@@ -181,6 +181,15 @@ def test_the_flip_changes_the_shares_of_two_positives() -> None:
     assert float((with_flip - without).abs().max()) > 1e-4
 
 
+def test_a_weak_picture_of_the_category_is_pulled_beside_a_strong_one_of_another() -> None:
+    x = maps(2, 1, 4, 4)
+    x[1, 0, 2, 1] = 1e5
+    x.requires_grad_()
+    found = gradient(matlab(x, torch.tensor([[True], [False]]), centre="argmax", flip=False), x)
+    template = cone(4, 4, *divmod(int(x[0, 0].argmax()), 4))
+    torch.testing.assert_close(found[0, 0], -template / 2, rtol=1e-12, atol=1e-12)
+
+
 def test_all_positive_is_the_code_with_every_picture_positive() -> None:
     x = maps(5, 3, 3, 5, seed=4).requires_grad_()
     everywhere = torch.ones(5, 3, dtype=torch.bool)

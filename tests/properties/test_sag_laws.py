@@ -317,19 +317,11 @@ def test_a_batch_gives_what_single_pictures_give(options: dict[str, object]) -> 
         assert mine["spent"] == theirs["spent"]
 
 
-def test_a_sigmoid_s_class_is_first_where_it_is_said_to_be_there() -> None:
-    net, x = three_classes(3), pictures(3)
-    with torch.no_grad():
-        net.head.bias[0] -= brute_force(net, x[0], torch.zeros_like(x[0]), 3, "tents")[:, 0].median()
-    model = Classifier(net, activation="sigmoid")
-    found = attribute(model, x, "sag", target=0, grid=3, baseline="zeros", criterion="top1")
-    assert len({verdict.top for verdict in found.graphs[0].evaluated.values()}) == 2
-    for row, graph in enumerate(found.graphs):
-        logits = brute_force(net, x[row], torch.zeros_like(x[row]), 3, "tents")[:, 0]
-        for one, verdict in graph.evaluated.items():
-            assert abs(verdict.value - logits.sigmoid()[one]) < 1e-12
-            assert verdict.top == bool(logits[one] > 0)
-        holds(graph, (logits > 0).numpy() & bool(logits[-1] > 0))
+@pytest.mark.parametrize("criterion", ["top1", "both"])
+def test_the_classes_of_a_sigmoid_model_have_no_first_one(criterion: str) -> None:
+    model = Classifier(three_classes(3), activation="sigmoid")
+    with pytest.raises(OptionError, match="sigmoid model have no first one"):
+        attribute(model, pictures(1), "sag", target=0, grid=3, baseline="zeros", criterion=criterion)
 
 
 # The map

@@ -205,7 +205,7 @@ def test_questions_tell_right_from_wrong_and_keep_the_score(chromium, page_of):
         shown.get_by_role("button", name="Test yourself").click()
         score = []
         for choose_right in (True, False, True):
-            assert "keeps the class tabby?" in shown.locator(".graph-question").inner_text()
+            assert "suffices for tabby?" in shown.locator(".graph-question").inner_text()
             names = shown.locator(".graph-choice").evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")
             sets = [[int(number) for number in re.findall(r"P(\d+)", name)] for name in names]
             (right,) = [which for which, each in enumerate(sets) if graph.suffices(graph.verdict(each))]
@@ -213,7 +213,7 @@ def test_questions_tell_right_from_wrong_and_keep_the_score(chromium, page_of):
             shown.keyboard.press(str(1 + (right if choose_right else 1 - right)))
             verdict = shown.locator(".graph-verdict").inner_text()
             assert verdict.startswith("✓ Right" if choose_right else "✗ Wrong")
-            assert f"picture {right + 1} keeps it" in verdict
+            assert f"picture {right + 1} suffices" in verdict
             assert verdict.count("of the whole picture’s probability") == 2
             assert shown.locator(".graph-score").inner_text() == f"{sum(score)} of {len(score)} right"
             if len(score) == 1:
@@ -358,7 +358,7 @@ def test_a_root_without_patches_stands_alone(chromium, page_of):
     with opened(chromium, path) as shown:
         node(shown, "nothing").hover()
         assert said(shown).startswith("Nothing: probability 97 %")
-        assert shown.get_by_text("The baseline alone already counts").is_visible()
+        assert shown.get_by_text("With every patch taken away the picture still").is_visible()
 
 
 def test_without_script_the_words_and_the_table_stand(chromium, plain):

@@ -134,7 +134,7 @@ def test_sets_that_are_not_shown_are_counted():
     assert shown(replace(graph, found=more, overlap=0)).sentences[-1].endswith("share no patch.")
     assert shown(replace(graph, found=more, overlap=2)).sentences[-1].endswith("share at most 2 patches.")
     single = replace(graph, found=more, roots=graph.roots[:1])
-    assert shown(single).sentences[-1] == "Found were 3 sets that suffice; shown is one of them."
+    assert shown(single).sentences[-1] == "Found were 3 sets that suffice; shown is one of them: each other one shares too many patches with it."
 
 
 def test_the_small_print_says_what_was_asked():
@@ -165,7 +165,7 @@ def test_a_baseline_that_is_the_class_already_is_said():
     graph = attention()
     nothing = SufficientSet((), 0.97, "minimum")
     empty = replace(graph, roots=(nothing,), found=(nothing,), nodes=(replace(graph.nodes[0], patches=()),), edges=())
-    assert "The baseline alone already counts as tabby" in " ".join(shown(empty).sentences)
+    assert "With every patch taken away the picture still" in " ".join(shown(empty).sentences)
     assert "The baseline alone already" not in " ".join(shown(graph).sentences)
 
 

@@ -274,6 +274,7 @@ def _tell_graphs(good: Sequence["Outcome"]) -> None:
         (
             e.subject.name,
             e.label or "(score)",
+            e.graph.baseline,
             shorten(name(root.patches), 60, placeholder=" ..."),
             str(len(root.patches)),
             f"{e.graph.share(root.value):.0%}",
@@ -289,7 +290,16 @@ def _tell_graphs(good: Sequence["Outcome"]) -> None:
     if rows:
         console.say()
         console.table(
-            ("picture", "class", "these patches suffice", "patches", "of the whole", "proof", "sets asked about"),
+            (
+                "picture",
+                "class",
+                "over",
+                "these patches suffice",
+                "patches",
+                "of the whole",
+                "proof",
+                "sets asked about",
+            ),
             rows,
         )
 

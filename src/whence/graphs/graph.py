@@ -87,7 +87,7 @@ class AttentionGraph:
     roots
         The sets shown, smallest first; those of the published search in the order in which it found them.
     found
-        All sets found that suffice, the roots among them, in the same order.
+        All sets found that suffice and hold no other one, the roots among them, in the same order.
     nodes, edges
         The graph: equal sets are one node; roots stand first.
     evaluated

@@ -234,10 +234,14 @@ class Preprocess(Preprocessing):
         return F.pad(pixels, (-x, int(beyond_x), -y, int(beyond_y))), (y, x)
 
 
+def pixel_range(x: Float[Tensor, "*shape"]) -> PixelRange:
+    """Return the range from the least to the largest value of inputs whose black and white are not known."""
+    low, high = x.amin().reshape(1), x.amax().reshape(1)
+    return PixelRange(low, torch.where(high > low, high, low + 1))
+
+
 def as_seen(x: Float[Tensor, "c h w"], pixels: PixelRange | None) -> UInt8[np.ndarray, "h w 3"]:
     """Return a model input as pixels to be shown; stretched from its least to its largest value without a range."""
-    low, high = x.amin().reshape(1), x.amax().reshape(1)
-    known = pixels or PixelRange(low, torch.where(high > low, high, low + 1))
-    unit = known.to_pixels(x.float().cpu()).clamp(0, 1)
+    unit = (pixels or pixel_range(x)).to_pixels(x.float().cpu()).clamp(0, 1)
     grey = unit if unit.shape[0] == 3 else unit.mean(0, keepdim=True).expand(3, -1, -1)
     return (grey * 255).round().byte().permute(1, 2, 0).numpy()

@@ -23,6 +23,8 @@ _MARGIN, _GUTTER, _GAP = 24, 40, 14
 _PANEL, _COLUMN = 300, 440
 # The widest row, and the sides of a node's picture: one of a full row can still be read.
 _ACROSS, _LEAST, _LARGEST = 1204, 72, 112
+# The least side of a node's picture that its frame fits into, and the least size of a number.
+_FLATTEST, _READABLE = 12, 5
 # A graph wider than this has the whole picture above it, a narrower one beside it.
 _NARROW = 700
 _SMALL, _TEXT, _BOLD, _TITLE = 11, 13, 15, 19
@@ -175,14 +177,16 @@ def _left_out(graph: AttentionGraph, order: Rows, cut: Rows, x: Units, y: Units)
 def _panel(graph: AttentionGraph, top: Units) -> Iterator[Shape]:
     """Yield the whole picture as the model sees it, with the patches where they lie, and their numbers."""
     height, width = graph.places.size
-    h, w = (round(_PANEL * side / max(height, width)) for side in (height, width))
+    h, w = (max(1, round(_PANEL * side / max(height, width))) for side in (height, width))
     assert graph.picture is not None
     yield Shown(_MARGIN, top, w, h, graph.picture)
     down, across = ([share * length for share in graph.places.edges(axis)] for axis, length in ((0, h), (1, w)))
     for colour, thick in ((INK, 1.5), (PAPER, 0.5)):
         yield from (Line(_MARGIN, top + y, _MARGIN + w, top + y, thick, colour) for y in down[1:-1])
         yield from (Line(_MARGIN + x, top, _MARGIN + x, top + h, thick, colour) for x in across[1:-1])
-    size = max(5.0, min(_SMALL, 0.4 * min(h, w) / graph.places.side))
+    size = min(_SMALL, 0.4 * min(h, w) / graph.places.side)
+    if size < _READABLE:
+        return
     for row, (y, y_end) in enumerate(pairwise(down)):
         for column, (x, x_end) in enumerate(pairwise(across)):
             said = str(graph.places.side * row + column)
@@ -320,7 +324,8 @@ def _meet(one: Box, other: Box) -> bool:
 def _place(graph: AttentionGraph, number: int, x: Units, y: Units, side: int) -> _Placed:
     """Return a node with its share, and a root with its proof and its patches, beneath."""
     node, (height, width) = graph.nodes[number], graph.places.size
-    h, w = (round(side * length / max(height, width)) for length in (height, width))
+    # A node's frame and some pixels must fit into the flattest picture.
+    h, w = (max(_FLATTEST, round(side * length / max(height, width))) for length in (height, width))
     middle, below = x + side / 2, y + h + _BOLD + 2
     caption = [Text(middle, below, _share(graph, node), _BOLD, "middle", bold=True)]
     for root in graph.roots:

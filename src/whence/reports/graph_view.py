@@ -81,7 +81,7 @@ def graph_view(row: GraphRow, pictures: Seen | None, label: str) -> GraphView:
     """Return what the page says of a graph; ``pictures`` are what the model sees of the picture and the baseline."""
     graph = AttentionGraph.from_json(row)
     return GraphView(
-        sentences=tuple(_sentences(graph, label)),
+        sentences=tuple(_sentences(graph)),
         roots=tuple(_root(graph, root) for root in graph.roots),
         lines=tuple(_line(graph, node) for node in graph.nodes),
         facts=_facts(graph),
@@ -93,12 +93,9 @@ def graph_view(row: GraphRow, pictures: Seen | None, label: str) -> GraphView:
     )
 
 
-def _sentences(graph: AttentionGraph, label: str) -> Iterator[str]:
+def _sentences(graph: AttentionGraph) -> Iterator[str]:
     """Yield what there is to say, what suffices first."""
     yield from (sentence.replace(" %", "\N{NO-BREAK SPACE}%") for sentence in graph.sentences)
-    if any(not root.patches for root in graph.roots):
-        enough = f"counts as {label}" if graph.measured == "probability" else "suffices"
-        yield f"The baseline alone already {enough}: no patch of the picture is needed."
     if len(graph.found) > len(graph.roots):
         yield f"Found were {len(graph.found)} sets that suffice; shown {_shown(graph)}."
     if graph.state == "budget":
@@ -109,7 +106,7 @@ def _sentences(graph: AttentionGraph, label: str) -> Iterator[str]:
 
 def _shown(graph: AttentionGraph) -> str:
     if len(graph.roots) < 2:
-        return "is one of them"
+        return "is one of them: each other one shares too many patches with it"
     shared = f"at most {graph.overlap} patch{'es' * (graph.overlap > 1)}" if graph.overlap else "no patch"
     return f"are {len(graph.roots)} of them, any two of which share {shared}"
 
@@ -133,14 +130,16 @@ def _facts(graph: AttentionGraph) -> dict[str, str]:
     return {
         "Taken away means": f"{graph.baseline} baseline",
         "Grid": f"{side} × {side} patches, {graph.places.style}: {_STYLES[graph.places.style]}",
-        "To suffice": _MUST[graph.criterion].format(
-            measured=graph.measured, threshold=words.percent(graph.threshold)
-        ),
+        "To suffice": _must(graph),
         "Whole picture": _value(graph, graph.whole),
         "Baseline alone": _value(graph, graph.empty),
         "Evaluations": str(graph.evaluations),
         "Search": {"complete": "complete", "budget": "stopped by its budget"}.get(graph.state, graph.state),
     }
+
+
+def _must(graph: AttentionGraph) -> str:
+    return _MUST[graph.criterion].format(measured=graph.measured, threshold=words.percent(graph.threshold))
 
 
 def _value(graph: AttentionGraph, value: float) -> str:
@@ -173,6 +172,7 @@ def _data(graph: AttentionGraph, layers: Sequence[Sequence[int]], label: str) ->
             "It does not suffice: another class is the model’s first.",
         ],
         "label": label,
+        "must": _must(graph),
         "sets": [_set(graph, each, verdict) for each, verdict in sets.items()],
         "nodes": [place[bits(node.patches)] for node in graph.nodes],
         "layers": layers,

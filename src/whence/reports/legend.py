@@ -37,6 +37,9 @@ def nothing(sign: Sign) -> str:
     return f"no {sign} value to draw" if sign in ("positive", "negative") else "the map is zero everywhere"
 
 
+OF_SETS = "Share of the sets shown that hold each place. It counts sets: it says nothing of what a place is worth."
+
+
 def of_scale(scale: Scale, reduce: Reduce, look: Look, *, agnostic: bool = False) -> str:
     """Return what the colours of a map say; an ``agnostic`` one is the same for every class."""
     if scale.top == 0:

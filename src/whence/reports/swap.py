@@ -11,10 +11,12 @@ from secrets import token_hex
 
 from whence.errors import OutputError
 
-# The names that whence gives to pictures and graphs.
-_OURS = re.compile(r"\d+-[a-z0-9.+~-]+\.(png|jpg|jpeg|webp|svg|graphml|dot|json)")
-
 RESULT, REPORT, MAPS, PICTURES, GRAPHS = "result.json", "report.html", "maps.npz", "pictures", "graphs"
+# The names that whence gives to what lies in its folders.
+_OURS = {
+    PICTURES: re.compile(r"\d+-[a-z0-9.+~-]+\.(png|jpg|jpeg|webp)"),
+    GRAPHS: re.compile(r"\d+-[a-z0-9.+-]+(~\d+)?\.(svg|png|graphml|dot|json)"),
+}
 
 
 def is_result(folder: Path) -> bool:
@@ -95,11 +97,11 @@ def _discard(old: Path, target: Path) -> None:
     if not old.exists():
         return
     for entry in old.iterdir():
-        if entry.name not in (RESULT, REPORT, MAPS, PICTURES, GRAPHS):
+        if entry.name not in (RESULT, REPORT, MAPS) and not (entry.name in _OURS and entry.is_dir()):
             entry.rename(target / entry.name)
-    for folder in (PICTURES, GRAPHS):
+    for folder, ours in _OURS.items():
         for entry in (old / folder).glob("*"):
-            if not _OURS.match(entry.name):
+            if not ours.fullmatch(entry.name):
                 (target / folder).mkdir(exist_ok=True)
                 entry.rename(target / folder / entry.name)
     shutil.rmtree(old, ignore_errors=True)

@@ -143,7 +143,9 @@ def _explanation(row: ExplanationRow, drawn: ExplanationFigures, of: PictureFigu
         ),
         bar=_image("bar", exact(colour_bar(laid.scale)), "", keep) if laid.look.bar and laid.scale.top else None,
         ticks=tuple(words.number(tick) for tick in laid.scale.ticks),
-        legend=legend.of_scale(laid.scale, row["reduce"], laid.look, agnostic=CLASS_AGNOSTIC in row["notes"]),
+        legend=legend.OF_SETS
+        if row["graph"]
+        else legend.of_scale(laid.scale, row["reduce"], laid.look, agnostic=CLASS_AGNOSTIC in row["notes"]),
         balance=balances.balance(row),
         layers=tuple(_layers(row, drawn.small, keep)),
         table=tuple(_table(row)) if len(drawn.small.layers) < len(row.get("layers", [])) else (),

@@ -1,6 +1,7 @@
 """Structured attention graphs: small sets of patches that suffice for the decision, and what each one needs."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, Literal
 
 import torch
@@ -89,6 +90,8 @@ def sag(
     measured = [_by_probability(one) for one in settled]
     if criterion != "ratio" and not all(isinstance(one, Fixed) for one in measured):
         raise OptionError(f"criterion={criterion}: the target is a function, which has no class to stay first")
+    if criterion != "ratio" and model.scale.activation == "sigmoid":
+        raise OptionError(f"criterion={criterion}: the classes of a sigmoid model have no first one, take ratio")
     terms = Terms(baseline, float(threshold), criterion, overlap, float(expand))
     wanted = Wanted(roots, overlap, certify == "minimum")
     base = base_picture(model, x, baseline, seed)
@@ -122,6 +125,8 @@ def _grids(size: tuple[int, int], grid: int, refine: int, style: Style) -> tuple
 
 
 def _check(threshold: float | int, expand: float | int, certify: str, refine: int, variant: Variant) -> None:
+    if not isfinite(expand):
+        raise OptionError(f"expand={expand}: give a share of the whole picture's value")
     if not 0 < threshold < 1:
         raise OptionError(
             f"threshold={threshold}: give a share of the whole picture's value, more than 0, less than 1"
@@ -145,10 +150,7 @@ def _shares(graph: AttentionGraph, side: int) -> Float[Tensor, "g g"]:
 
 def _said(graph: AttentionGraph) -> tuple[str, ...]:
     """Say of a graph what its reader must know: where it is not whole, and where it says nothing."""
-    whole = graph.evaluated[graph.places.whole]
-    held = {
-        _STATES.get(graph.state, ""): graph.state != "complete",
-        _NOT_WHOLE: not graph.suffices(whole),
-        _NOTHING_NEEDED: bool(graph.roots) and not graph.roots[0].patches,
-    }
-    return tuple(note for note, holds in held.items() if holds)
+    stopped = (_STATES[graph.state],) if graph.state in _STATES else ()
+    if not graph.suffices(graph.evaluated[graph.places.whole]):
+        return (*stopped, _NOT_WHOLE)
+    return (*stopped, _NOTHING_NEEDED) if graph.roots and not graph.roots[0].patches else stopped

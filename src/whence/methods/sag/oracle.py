@@ -121,12 +121,10 @@ class Oracle:
         return [Verdict(*pair) for pair in zip(value.double().tolist(), self._first(output, rows), strict=True)]
 
     def _first(self, output: Any, rows: Int[Tensor, " n"]) -> list[bool]:  # noqa: ANN401
-        """Return whether each one's class is the model's first: for a sigmoid, whether it is said to be there."""
+        """Return whether each one's class is the model's first; what has no class has no first one."""
         targets = [self.target[row] for row in rows.tolist()]
-        if not all(isinstance(target, Fixed) for target in targets):
+        classes = [target.classes[0] if isinstance(target, Fixed) else None for target in targets]
+        if all(own is None for own in classes):
             return [False] * len(rows)
-        logits = self.model.logits(output)
-        own = torch.tensor([target.classes[0] for target in targets if isinstance(target, Fixed)])
-        if self.model.scale.activation == "sigmoid":
-            return [bool(logit > 0) for logit in logits.cpu().gather(1, own[:, None])[:, 0]]
-        return [bool(same) for same in logits.argmax(1).cpu() == own]
+        first = self.model.logits(output).argmax(1).tolist()
+        return [top == own for top, own in zip(first, classes, strict=True)]

@@ -6,9 +6,9 @@ from itertools import islice
 from whence.graphs.patches import bits, members
 from whence.methods.sag.oracle import Asking, Memo
 from whence.methods.sag.sufficient import (
-    MOST_CERTIFIED,
     Wanted,
     all_of_size,
+    is_small,
     parts,
     proof,
     shown,
@@ -170,7 +170,7 @@ def _unproven(memo: Memo, root: int) -> list[int] | None:
     """Return what must be known next of a root: what it is without one patch, then all of its parts."""
     if missing := [part for part in without_one(root) if part not in memo.known]:
         return missing
-    certified = root.bit_count() > MOST_CERTIFIED or proof(memo, root) in ("minimal", "minimum")
+    certified = not is_small(root) or proof(memo, root) in ("minimal", "minimum")
     return None if certified else [part for part in parts(root) if part not in memo.known]
 
 

@@ -16,7 +16,7 @@ from whence.methods.sag.building import Terms, graph_of
 from whence.methods.sag.oracle import Asking, Memo, Oracle, run
 from whence.methods.sag.refine import finer
 from whence.methods.sag.search import search
-from whence.methods.sag.sufficient import Wanted, shown, smallest, without_one
+from whence.methods.sag.sufficient import Wanted, is_small, proof, shown, smallest, without_one
 from whence.methods.sag.surrogate import Surrogate, log_odds
 from whence.models.session import Session
 from whence.models.targets import Fixed, TargetSpec
@@ -108,7 +108,9 @@ def by_surrogate(problem: Problem, places: PatchGrid, fine: PatchGrid | None) ->
 def _graph(problem: Problem, memo: Memo, row: int) -> AttentionGraph:
     children = partial(_parts_shown, memo, problem.terms.expand)
     roots = shown(memo, problem.wanted)
-    return graph_of(memo, problem.terms, roots, smallest(memo), children, problem.measured(row))
+    # What the way down left over suffices too, and is no answer beside the small sets.
+    found = [one for one in smallest(memo) if one in roots or proof(memo, one) != "sufficient" or is_small(one)]
+    return graph_of(memo, problem.terms, roots, found, children, problem.measured(row))
 
 
 def _refined(

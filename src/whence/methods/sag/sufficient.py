@@ -23,6 +23,11 @@ class Wanted:
     minimum: bool = False
 
 
+def is_small(one: int) -> bool:
+    """Return whether all subsets of a set can be asked about."""
+    return one.bit_count() <= MOST_CERTIFIED
+
+
 def without_one(one: int) -> list[int]:
     """Return the sets that lack one patch of a set."""
     return [one & ~(1 << patch) for patch in members(one)]
@@ -59,7 +64,7 @@ def proof(memo: Memo, one: int) -> Proof:
 
     if not all(map(insufficient, without_one(one))):
         return "sufficient"
-    if one.bit_count() > MOST_CERTIFIED or not all(map(insufficient, parts(one))):
+    if not is_small(one) or not all(map(insufficient, parts(one))):
         return "1-minimal"
     return "minimum" if _all_smaller_known(memo, one.bit_count()) else "minimal"
 

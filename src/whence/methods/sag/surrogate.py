@@ -1,7 +1,7 @@
 """A guess of what the model would say of a set of patches, from what it has said of others."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 
 import torch
@@ -39,18 +39,21 @@ class Surrogate:
     scale: Callable[[float], float]
     enough: float
 
-    def __post_init__(self) -> None:
+    _fitted: int = field(default=0, init=False)
+
+    def _begin(self) -> None:
+        """Make what grows with the square of the patches, once there is something to learn from."""
         n = self.memo.places.count
         self._pairs = neighbours(self.memo.places)
         precision = torch.tensor([_ALONE] * n + [_TOGETHER] * len(self._pairs), dtype=torch.float64)
         self._square = (_UNSAID * precision).diag()
         self._product = torch.zeros(len(precision), dtype=torch.float64)
-        self._fitted = 0
-        self.alone = torch.zeros(n, dtype=torch.float64)
         self.together = torch.zeros(n, n, dtype=torch.float64)
 
     def fit(self) -> None:
         """Learn from what was asked since the last time."""
+        if not self._fitted:
+            self._begin()
         new = list(self.memo.known.items())[self._fitted :]
         self._fitted = len(self.memo.known)
         # The whole picture is far from all small sets, and not on their sum.

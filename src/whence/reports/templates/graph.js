@@ -154,7 +154,7 @@
         const thumb = Object.assign(make(button, "canvas"), sizes);
         thumb.number = node;
         painted.observe(thumb);
-        make(button, "span", "graph-share", set[2]);
+        make(button, "span", "graph-share", `${Math.round(100 * set[3])} %`);
         bar(button, set);
         make(button, "span", "graph-name", named(set[0]));
         button.setAttribute("aria-label", `${named(set[0])}: ${measured(set)}. ${data.reasons[set[4]]}`);
@@ -287,7 +287,7 @@
       panel.scrollIntoView({ block: "nearest" });
     }
 
-    // --- which of two keeps the class?
+    // --- which of two suffices?
     const quiz = () => {
       const panel = find("quiz");
       panel.hidden = !data.questions.length;
@@ -298,9 +298,9 @@
       const ask = () => {
         const pair = data.questions[tally.next++].map(number => data.sets[number]);
         body.replaceChildren();
-        const question = make(body, "p", "graph-question", `Which of these two keeps the ${data.measured === "score" ? "score of" : "class"} `);
+        const question = make(body, "p", "graph-question", "Which of these two suffices for ");
         make(question, "bdi", "", data.label);
-        question.append("? Click one, or press 1 or 2.");
+        question.append(`? To suffice, ${data.must}. Click one, or press 1 or 2.`);
         const board = make(body, "div", "graph-pair");
         const verdict = make(body, "p", "graph-verdict");
         verdict.setAttribute("role", "status");
@@ -318,7 +318,7 @@
           const right = pair.findIndex(set => set[4] === 0);
           tally.asked++;
           tally.right += chosen === right;
-          verdict.textContent = `${chosen === right ? "✓ Right" : "✗ Wrong"}: picture ${right + 1} keeps it. `
+          verdict.textContent = `${chosen === right ? "✓ Right" : "✗ Wrong"}: picture ${right + 1} suffices. `
             + pair.map((set, which) => `Picture ${which + 1}, ${named(set[0])}: ${set[2]} of the whole picture’s ${data.measured}.`).join(" ");
           verdict.className = `graph-verdict ${chosen === right ? "right" : "wrong"}`;
           choices.forEach((button, which) => {
@@ -354,12 +354,15 @@
     show();
   };
 
+  const begin = section => Promise.all([...section.querySelectorAll(".graph-stage img")].map(image => image.decode())).then(() => {
+    section.querySelector(".graph-view").hidden = false;
+    started(section);
+  });
   const ready = new IntersectionObserver(seen => seen.filter(one => one.isIntersecting).forEach(({ target }) => {
     ready.unobserve(target);
-    target.querySelector(".graph-view").hidden = false;
-    Promise.all([...target.querySelectorAll(".graph-stage img")].map(image => image.decode())).then(() => started(target));
+    begin(target);
   }), { rootMargin: "800px" });
-  for (const section of document.querySelectorAll(".graph")) {
-    if (section.querySelector(".graph-view")) ready.observe(section);
-  }
+  // The first ones at once, so that a page of few is whole; of many, those that come near.
+  [...document.querySelectorAll(".graph")].filter(section => section.querySelector(".graph-view"))
+    .forEach((section, number) => number < 3 ? begin(section) : ready.observe(section));
 }

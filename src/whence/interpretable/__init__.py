@@ -1,0 +1,28 @@
+"""CNNs whose filters mean one part each: a mask on one layer of any CNN, losses and filter categories to train with.
+
+Zhang, Wu, Zhu, "Interpretable Convolutional Neural Networks", CVPR 2018 (arXiv:1710.00935).
+"""
+
+from whence.interpretable.categories import Categories
+from whence.interpretable.information import Terms, mutual_information, terms
+from whence.interpretable.losses import LOSSES, filter_loss
+from whence.interpretable.masking import Mask
+from whence.interpretable.one_template import all_positive, matlab, paper
+from whence.interpretable.strength import Strength
+from whence.interpretable.wrapping import Interpretable, interpretable
+
+__all__ = [
+    "LOSSES",
+    "Categories",
+    "Interpretable",
+    "Mask",
+    "Strength",
+    "Terms",
+    "all_positive",
+    "filter_loss",
+    "interpretable",
+    "matlab",
+    "mutual_information",
+    "paper",
+    "terms",
+]

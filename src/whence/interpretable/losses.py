@@ -1,0 +1,56 @@
+"""The losses of filters, by name."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from whence.errors import OptionError, UnknownNameError, nearest
+from whence.interpretable.information import mutual_information
+from whence.interpretable.one_template import all_positive, matlab, paper
+
+LOSSES: Mapping[str, Callable[..., Float[Tensor, " k"]]] = MappingProxyType(
+    {
+        "mutual-information": mutual_information,
+        "paper": paper,
+        "all-positive": all_positive,
+        "matlab": matlab,
+    }
+)
+# Those that go by the categories of filters.
+LABELLED = frozenset({"paper", "matlab"})
+
+
+def filter_loss(
+    name: str, x: Float[Tensor, "b k h w"], positive: Bool[Tensor, "b k"] | None = None, **options: object
+) -> Float[Tensor, " k"]:
+    """Return the loss of that name for each filter, of raw rectified maps [B, K, H, W].
+
+    Parameters
+    ----------
+    name
+        A key of ``LOSSES``.
+    positive
+        Whether each picture is of the category of each filter (``Categories.positive``); ``paper`` and ``matlab``
+        need it, the others do without.
+    options
+        The loss's own.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such loss.
+    OptionError
+        The loss goes by categories and ``positive`` is missing.
+    """
+    if name not in LOSSES:
+        raise UnknownNameError(f"there is no filter loss {name!r}: {nearest(name, LOSSES)}")
+    if name not in LABELLED:
+        return LOSSES[name](x, **options)
+    if positive is None:
+        raise OptionError(
+            f"the filter loss {name!r} goes by the categories of filters: give positive=categories.positive(labels), "
+            "or take 'all-positive' or 'mutual-information'"
+        )
+    return LOSSES[name](x, positive, **options)

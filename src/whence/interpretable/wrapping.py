@@ -1,0 +1,186 @@
+"""The wrapper that makes one layer of any CNN interpretable, and can be taken off."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from whence.errors import LayerError, ModelError, OptionError
+from whence.interpretable.categories import Categories
+from whence.interpretable.masking import Mask, Rectified
+from whence.interpretable.templates import Beta, Centre
+from whence.models.classifier import Classifier
+from whence.models.session import move, opened
+from whence.models.taps import passed_through, replaced
+
+_OURS = "interpretable."
+
+
+class Behind(nn.Module):
+    """What stands behind the layer: ``added``, a convolution with a rectifier or nothing, and the ``mask``.
+
+    ``categories`` is there where classes were given.
+    """
+
+    def __init__(self, added: nn.Module, mask: Mask, categories: Categories | None) -> None:
+        super().__init__()
+        self.added, self.mask, self.categories = added, mask, categories
+
+    def forward(self, x: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+        """Return the masked maps."""
+        out: Tensor = self.mask(self.added(x))
+        return out
+
+
+class Interpretable(nn.Module):
+    """A model whose ``layer`` goes through ``interpretable``, a module of ours, in every forward pass.
+
+    Nothing is patched into ``model``: the layer's output is replaced while this module's ``forward`` runs, and the
+    model alone returns what it always did. The state dict holds the model's own keys, unchanged, and ours under
+    ``interpretable.``; it loads into a wrapper, and without ours into the model. Wrap first, then hand the wrapper to
+    DistributedDataParallel or ``torch.compile``.
+    """
+
+    def __init__(self, model: nn.Module, layer: str, behind: Behind) -> None:
+        super().__init__()
+        self.model, self.layer, self.interpretable = model, layer, behind
+        for module in (self, *behind.modules()):
+            module.training = model.training
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  (models take and return anything)
+        """Return what the model returns, its layer's output replaced.
+
+        Raises
+        ------
+        LayerError
+            The layer no longer exists, or returns no map of the right shape.
+        """
+        with replaced(self.model, self.layer, self.interpretable):
+            return self.model(*args, **kwargs)
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Tensor]]:
+        """Collect the rectified maps before the mask, one [B, K, H, W] for each forward pass inside the block.
+
+        They are part of the graph: losses of filters are taken on them. Outside such a block none is kept.
+
+        Raises
+        ------
+        LayerError
+            No forward pass was run inside the block.
+        """
+        raw: list[Tensor] = []
+
+        def keep(_: str, maps: Tensor) -> Tensor:
+            raw.append(maps)
+            return maps
+
+        with passed_through(self.interpretable, ["added"], keep):
+            yield raw
+
+    def plain(self) -> nn.Module:
+        """Return the model itself, without mask and added layer, with the weights that it has now."""
+        return self.model
+
+    def state_dict(  # type: ignore[override]
+        self,
+        *,
+        destination: Any = None,  # noqa: ANN401
+        prefix: str = "",
+        keep_vars: bool = False,
+    ) -> dict[str, Any]:
+        """Return the model's state under its own keys, and ours under ``interpretable.``."""
+        state: dict[str, Any] = self.model.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
+        self.interpretable.state_dict(destination=state, prefix=prefix + _OURS, keep_vars=keep_vars)
+        # Loading looks for the versions of modules where they stand in this one.
+        versions: dict[str, Any] = getattr(state, "_metadata", {})
+        for path in [path for path in versions if f"{path}.".startswith(prefix)]:
+            versions[f"{prefix}model.{path[len(prefix) :]}".rstrip(".")] = versions[path]
+        return state
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+        """Put the model's own keys where its parameters stand in this module."""
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            if not key.startswith(prefix + _OURS):
+                state_dict[f"{prefix}model.{key.removeprefix(prefix)}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def interpretable(
+    model: nn.Module,
+    x: Float[Tensor, "b c h w"],
+    layer: str | None = None,
+    *,
+    classes: int | None = None,
+    added: bool | None = None,
+    beta: Beta = 4.0,
+    centre: Centre = "argmax",
+) -> Interpretable:
+    """Return the model with one layer made interpretable; the model itself is not changed.
+
+    Parameters
+    ----------
+    model
+        Any CNN.
+    x
+        Inputs such as the model takes; one forward pass shows the layer's maps.
+    layer
+        Path of the module whose output is masked, as ``whence layers`` lists them; None takes the last one that all
+        paths from picture to score go through, so that in a residual net nothing goes past the mask.
+    classes
+        Among how many classes each filter has its category; None keeps no categories.
+    added
+        Whether a convolution of 3 x 3 with a rectifier comes before the mask. None adds it where the maps have
+        values below zero, which cannot be masked. At first it is the identity.
+    beta, centre
+        As for ``Mask``.
+
+    Raises
+    ------
+    LayerError
+        The layer does not exist, does not run, or its output is no map [B, K, H, W] of more than one place.
+    OptionError
+        The maps are signed and ``added`` is False, ``beta`` fits no filter count, or there are too few filters.
+    ModelError
+        The model is wrapped for several devices or compiled, or uses keys under ``interpretable.`` itself.
+    """
+    classifier = Classifier(model)
+    if classifier.module is not model:
+        raise ModelError(
+            f"{type(model).__name__} hides the model: make the module inside interpretable, then wrap it"
+        )
+    if any(key.startswith(_OURS) for key in model.state_dict()):
+        raise ModelError(f"{type(model).__name__} has keys under {_OURS!r} of its own: rename that submodule")
+    name, maps = _maps(classifier, x, layer)
+    signed = bool((maps < 0).any())
+    if signed and added is False:
+        raise OptionError(
+            f"layer {name!r} has values below zero, which a mask cannot take: leave added=False away, so that a "
+            "convolution and a rectifier come first, or choose a layer behind a rectifier"
+        )
+    filters = maps.shape[1]
+    slopes = torch.as_tensor(beta)
+    if slopes.ndim and len(slopes) != filters:
+        raise OptionError(f"beta holds {len(slopes)} numbers and layer {name!r} {filters} filters: give one each")
+    first = Rectified(filters) if added or signed else nn.Identity()
+    # A moving average in half precision would stand still.
+    categories = None if classes is None else Categories(classes, filters).to(maps.device)
+    return Interpretable(model, name, Behind(first.to(maps), Mask(beta, centre).to(maps), categories))
+
+
+def _maps(classifier: Classifier, x: Tensor, layer: str | None) -> tuple[str, Float[Tensor, "b k h w"]]:
+    """Return the name of the layer asked for, or of the one chosen, and its maps."""
+    with opened(classifier) as session:
+        batch = move(classifier, x)
+        (name,) = session.layers(layer, batch)
+        maps = session.record(batch, [name]).activations[name].detach()
+        layout = session.layout(name, maps, batch)
+    if layout.kind != "channels-first" or layout.grid == (1, 1):
+        raise LayerError(
+            f"layer {name!r} returns {list(maps.shape)}: choose one whose output is a map [B, K, H, W] of more than "
+            "one place"
+        )
+    return name, maps
