@@ -96,6 +96,7 @@ BAD = {
     "roots=0": "roots=0: give at least 1",
     "overlap=-1": "overlap=-1: give at least 0",
     "expand=-0.1": "expand=-0.1: give at least 0",
+    "expand=inf": "expand=inf",
     "budget=1": "budget=1: give at least 2",
     "batch=0": "batch=0: give at least 1",
     "style=tent": "tents",

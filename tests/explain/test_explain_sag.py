@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 import whence
+from small_nets import SmallNet, drawn
 from whence.creatures import draw
 from whence.graphs import PatchGrid
+from whence.methods.sag.oracle import Oracle
 from whence.metrics.ranking import top_share
 from whence.pictures.baselines import make_baseline
 from whence.pictures.preprocess import as_seen
@@ -145,3 +147,31 @@ def test_several_pictures_have_a_graph_each(model):
             assert verdict.value == pytest.approx(alone.graph.evaluated[patches].value, abs=1e-5)
         assert [root.patches for root in one.graph.roots] == [root.patches for root in alone.graph.roots]
         assert torch.equal(one.map, alone.map)
+
+
+@pytest.mark.parametrize("baseline", ["zeros", "blurred"])
+def test_pictures_of_an_unknown_range_are_mixed_as_the_model_saw_them(baseline):
+    net = drawn(SmallNet(), shape=(3, 16, 16))
+    x = torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    graph = whence.explain(whence.Classifier(net), x, "sag", grid=3, baseline=baseline).graph
+    base = make_baseline(baseline, x[None], None)[0][0]
+    kept = graph.places.masks([0b1011], x)[0]
+    low, high = torch.stack([x, base]).amin(), torch.stack([x, base]).amax()
+    true = (255 * (x * kept + base * (1 - kept) - low) / (high - low)).permute(1, 2, 0).numpy()
+    assert abs(graph.seen([0, 1, 3]).astype(float) - true).max() <= 1.01
+
+
+def test_a_search_that_ctrl_c_ends_is_measured_by_no_metric(model, monkeypatch):
+    """Half a search has half a map: a table must not take it for the method's."""
+    looks, run = 0, Oracle.look
+
+    def look(self, asked):
+        nonlocal looks
+        looks += 1
+        if looks == 4:
+            raise KeyboardInterrupt
+        run(self, asked)
+
+    monkeypatch.setattr(Oracle, "look", look)
+    with pytest.raises(KeyboardInterrupt):
+        whence.evaluate(model, [draw(4).pixels], "sag:grid=3", "deletion")

@@ -80,3 +80,13 @@ def test_a_few_of_several_hundred_sets_are_chosen_without_looking_at_all_triples
     chosen = family(Counted(values), overlap, 3)
     assert fits(tuple(chosen), overlap)
     assert len(chosen) == 3
+
+
+def test_the_largest_family_of_a_hundred_sets_is_found_in_time() -> None:
+    """Ten planted sets share nothing; the ninety others are made of their patches, crosswise."""
+    planted = [0b1111 << 4 * number for number in range(10)]
+    rows = [[1 << 4 * number + place for number in range(10)] for place in range(4)]
+    crossed = [a | b | c | d for a in rows[0][:5] for b in rows[1][5:] for c in rows[2][:2] for d in rows[3][2:4]]
+    values = dict.fromkeys([*crossed[:90], *planted], 0.5)
+    assert sorted(family(values, 0)) == planted
+    assert len(family(values, 0, 7)) == 7

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sag_toys import Toy, holds, is_a_graph, log_odds, two_classes
 from small_nets import SIZE, SmallNet, drawn, pictures
 from whence import attribute
+from whence.errors import OptionError
 from whence.graphs import AttentionGraph
 from whence.models.classifier import Classifier
 from whence.pictures.baselines import make_baseline
@@ -297,7 +298,8 @@ def test_a_target_of_no_single_class_is_measured_by_its_own_number(
 
 @pytest.mark.parametrize("options", [{}, {"refine": 2, "budget": 60}, {"variant": "reference"}, {"batch": 2}])
 def test_a_batch_gives_what_single_pictures_give(options: dict[str, object]) -> None:
-    net, x, targets = three_classes(3), pictures(3), [0, "second", "0 - 2"]
+    net, x = three_classes(3), pictures(4)
+    targets = [0, "second", "0 - 2", lambda y: y[:, 1].exp()]
 
     def explained(x: Tensor, target: list[object]) -> Attribution:
         return attribute(ranged(net), x, "sag", target=target, grid=3, baseline="uniform", **options)

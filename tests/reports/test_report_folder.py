@@ -135,6 +135,23 @@ def test_a_folder_of_whence_is_replaced_and_other_files_in_it_are_kept(out):
     assert [p.name for p in out.parent.iterdir()] == ["out"]
 
 
+def test_what_a_user_puts_into_the_folders_is_kept(out):
+    write(sample(1), out)
+    own = ("pictures/3-labels.json", "pictures/0-cam.png.bak", "graphs/7-My-plot.png", "graphs/notes.txt")
+    (out / "graphs").mkdir(exist_ok=True)
+    for name in own:
+        (out / name).write_text("mine")
+    write(sample(1), out)
+    assert all((out / name).read_text() == "mine" for name in own)
+
+
+def test_a_user_s_file_of_a_folder_s_name_is_kept(out):
+    write(sample(1), out)
+    (out / "graphs").write_text("mine")
+    write(sample(1), out)
+    assert (out / "graphs").read_text() == "mine"
+
+
 def test_an_empty_folder_is_used_and_missing_parents_are_made(tmp_path, out):
     out.mkdir()
     check(out)

@@ -109,6 +109,7 @@ FIGURES = {
     "several sizes": graph([(1, 2, 3), (2, 3, 4), (20, 21)], expand=0.2),
     "many": graph(MANY, state="interrupted", expand=0.2),
     "centred": graph([(1, 20)], side=14, size=(42, 28), measured="score", whole=0.4),
+    "flat": graph([(1, 2)], side=7, size=(16, 224)),
 }
 
 

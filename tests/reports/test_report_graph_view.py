@@ -134,7 +134,10 @@ def test_sets_that_are_not_shown_are_counted():
     assert shown(replace(graph, found=more, overlap=0)).sentences[-1].endswith("share no patch.")
     assert shown(replace(graph, found=more, overlap=2)).sentences[-1].endswith("share at most 2 patches.")
     single = replace(graph, found=more, roots=graph.roots[:1])
-    assert shown(single).sentences[-1] == "Found were 3 sets that suffice; shown is one of them: each other one shares too many patches with it."
+    assert (
+        shown(single).sentences[-1]
+        == "Found were 3 sets that suffice; shown is one of them: each other one shares too many patches with it."
+    )
 
 
 def test_the_small_print_says_what_was_asked():
