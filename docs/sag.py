@@ -137,6 +137,7 @@ def single_values(surrogate: Surrogate) -> None:
     surrogate.alone = torch.tensor(
         [surrogate.scale(known[1 << patch].value) for patch in range(places.count)], dtype=torch.float64
     )
+    surrogate.together = torch.zeros(places.count, places.count, dtype=torch.float64)
 
 
 def apart(further: Callable[..., T]) -> Callable[..., T]:
