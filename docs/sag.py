@@ -28,8 +28,10 @@ import whence
 from photos import outside, photos, real_model
 from whence.creatures import draw
 from whence.graphs import AttentionGraph, SufficientSet, bits
-from whence.methods.sag import search
-from whence.methods.sag.sufficient import Wanted
+from whence.graphs.families import family
+from whence.methods.sag import search, solving
+from whence.methods.sag.oracle import Memo
+from whence.methods.sag.sufficient import Wanted, smallest
 from whence.methods.sag.surrogate import Surrogate
 from whence.models.classifier import Classifier
 from whence.pictures.read import PictureSource, read
@@ -149,10 +151,19 @@ def apart(further: Callable[..., T]) -> Callable[..., T]:
     return wanting
 
 
+def capped(memo: Memo, wanted: Wanted) -> list[int]:
+    """Return the roots to be shown, of at most two patches more than the smallest."""
+    found = smallest(memo)
+    least = min((one.bit_count() for one in found), default=0)
+    sets = {one: memo.known[one].value for one in found if one.bit_count() <= least + 2}
+    return family(sets, wanted.overlap, wanted.roots)
+
+
 REMEDIES: Mapping[str, Mapping[str, object]] = {
     "all of them": {},
     "no swaps": {"_PATIENCE": 0, "_PATIENCE_AGAIN": 0},
     "further roots looked for among unused patches alone": {"_further": apart(search._further)},
+    "roots of at most two patches more than the smallest": {"shown": capped},
     "never down from all: up through all sizes": {"_UP": 48, "_UP_AGAIN": 48},
     "single patches' values in place of the surrogate": {"fit": single_values},
 }
@@ -163,7 +174,8 @@ def without(changes: Mapping[str, object]) -> Iterator[None]:
     """Change the search for a while."""
     with ExitStack() as stack:
         for name, value in changes.items():
-            stack.enter_context(patch.object(Surrogate if name == "fit" else search, name, value))
+            for place in {"fit": (Surrogate,), "shown": (search, solving)}.get(name, (search,)):
+                stack.enter_context(patch.object(place, name, value))
         yield
 
 
