@@ -145,11 +145,16 @@ def test_what_a_user_puts_into_the_folders_is_kept(out):
     assert all((out / name).read_text() == "mine" for name in own)
 
 
-def test_a_user_s_file_of_a_folder_s_name_is_kept(out):
+def test_a_user_s_file_where_a_folder_goes_is_refused_before_any_work(out):
     write(sample(1), out)
+    before = _everything(out)
     (out / "graphs").write_text("mine")
-    write(sample(1), out)
+    with pytest.raises(OutputError, match="holds a file 'graphs'"):
+        write(sample(1), out)
     assert (out / "graphs").read_text() == "mine"
+    (out / "graphs").unlink()
+    assert _everything(out) == before
+    assert [p.name for p in out.parent.iterdir()] == ["out"]
 
 
 def test_an_empty_folder_is_used_and_missing_parents_are_made(tmp_path, out):

@@ -47,6 +47,9 @@ def check(folder: str | os.PathLike[str]) -> None:
             raise OutputError(
                 f"{str(folder)!r} is not empty and was not made by whence: give a new or an empty folder"
             )
+        for name in _OURS:
+            if (target / name).is_file():
+                raise OutputError(f"{str(folder)!r} holds a file {name!r}, where a folder of that name goes: move it")
         # Its replacement would leave this process in a folder without a name.
         if Path.cwd().is_relative_to(target):
             raise OutputError(f"{str(folder)!r} is the current folder or holds it: give a folder inside")
@@ -97,7 +100,7 @@ def _discard(old: Path, target: Path) -> None:
     if not old.exists():
         return
     for entry in old.iterdir():
-        if entry.name not in (RESULT, REPORT, MAPS) and not (entry.name in _OURS and entry.is_dir()):
+        if entry.name not in (RESULT, REPORT, MAPS, *_OURS):
             entry.rename(target / entry.name)
     for folder, ours in _OURS.items():
         for entry in (old / folder).glob("*"):

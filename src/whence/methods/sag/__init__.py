@@ -105,8 +105,9 @@ def sag(
 
 def _by_probability(target: TargetSpec) -> TargetSpec:
     """Return a settled target as it is measured: of a class only the probability has shares."""
-    is_class = isinstance(target, Fixed) and target.measure != "contrast"
-    return Fixed("probability", target.classes) if isinstance(target, Fixed) and is_class else target
+    if isinstance(target, Fixed) and target.measure != "contrast":
+        return Fixed("probability", target.classes)
+    return target
 
 
 def _grids(size: tuple[int, int], grid: int, refine: int, style: Style) -> tuple[PatchGrid, PatchGrid | None]:
