@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whence.errors import OptionError, UnknownNameError
 from whence.interpretable import LOSSES, all_positive, filter_loss, matlab, mutual_information, paper, terms
-from whence.interpretable.templates import Centre, centres
+from whence.models.masked.templates import Centre, centres
 
 SHAPES = [(5, 3, 4, 4), (4, 2, 3, 5)]
 BETA, GAIN = 4.0, 8.0

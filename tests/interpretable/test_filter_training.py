@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from small_nets import drawn
 from whence.interpretable import LOSSES, Interpretable, Strength, filter_loss, interpretable, mutual_information
 from whence.interpretable.losses import LABELLED
-from whence.interpretable.masking import masks
+from whence.models.masked.mask import masks
 
 K, C, B, STEPS = 6, 2, 12, 20
 

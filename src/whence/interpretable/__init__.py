@@ -3,13 +3,13 @@
 Zhang, Wu, Zhu, "Interpretable Convolutional Neural Networks", CVPR 2018 (arXiv:1710.00935).
 """
 
-from whence.interpretable.categories import Categories
 from whence.interpretable.information import Terms, mutual_information, terms
 from whence.interpretable.losses import LOSSES, filter_loss
-from whence.interpretable.masking import Mask
 from whence.interpretable.one_template import all_positive, matlab, paper
 from whence.interpretable.strength import Strength
-from whence.interpretable.wrapping import Interpretable, interpretable
+from whence.models.masked.categories import Categories
+from whence.models.masked.mask import Mask
+from whence.models.masked.wrapper import Interpretable, interpretable
 
 __all__ = [
     "LOSSES",

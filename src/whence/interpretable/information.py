@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.interpretable.ranks import logsumexp, summed
-from whence.interpretable.templates import exact, table
+from whence.models.masked.ranks import logsumexp, summed
+from whence.models.masked.templates import exact, table
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.interpretable import ranks
 from whence.interpretable.information import likelihood
-from whence.interpretable.templates import Beta, Centre, centres, cones, exact
+from whence.models.masked import ranks
+from whence.models.masked.templates import Beta, Centre, centres, cones, exact
 
 # The authors' code divides scores by this before every exponential.
 _A = 0.5

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.interpretable.ranks import summed
-from whence.interpretable.templates import exact
+from whence.models.masked.ranks import summed
+from whence.models.masked.templates import exact
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.interpretable.masking import Mask, Rectified
-from whence.interpretable.templates import centres, cones, table
+from whence.models.masked.mask import Mask, Rectified
+from whence.models.masked.templates import centres, cones, table
 
 SIDES = st.integers(2, 6)
 

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from whence.errors import LayerError, ModelError, OptionError
-from whence.interpretable.categories import Categories
-from whence.interpretable.masking import Mask, Rectified
-from whence.interpretable.templates import Beta, Centre
 from whence.models.classifier import Classifier
+from whence.models.masked.categories import Categories
+from whence.models.masked.mask import Mask, Rectified
+from whence.models.masked.templates import Beta, Centre
 from whence.models.session import move, opened
 from whence.models.taps import passed_through, replaced
 

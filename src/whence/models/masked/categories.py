@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from whence.errors import OptionError, nearest
-from whence.interpretable.ranks import summed
-from whence.interpretable.templates import exact
+from whence.models.masked.ranks import summed
+from whence.models.masked.templates import exact
 
 Statistic = Literal["max", "sum"]
 

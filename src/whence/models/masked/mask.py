@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whence.interpretable.templates import Beta, Centre, centres, check_centre, cones, exact
+from whence.models.masked.templates import Beta, Centre, centres, check_centre, cones, exact
 
 
 class Mask(nn.Module):
