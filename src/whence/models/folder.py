@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from whence.errors import ModelError, nearest
+from whence.errors import ModelError, OptionError, nearest
 from whence.models.classifier import Classifier
+from whence.models.masked.wrapper import Form
 from whence.models.sources import python_file, timm, torchvision, transformers
 from whence.models.sources.request import Request, Shape, constructed, filled, refuse_loading
 from whence.models.targets import Activation
@@ -33,6 +34,10 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_number(value: object) -> bool:
+    return _is_whole(value) or isinstance(value, float)
+
+
 def _is_list(value: object, of: Callable[[object], bool]) -> bool:
     return isinstance(value, list) and bool(value) and all(of(item) for item in value)
 
@@ -44,19 +49,29 @@ def _is_size(value: object) -> bool:
 _TEXT = Kind(lambda value: isinstance(value, str) and bool(value), "a text")
 _TABLE = Kind(lambda value: isinstance(value, dict), "a table")
 _SIZE = Kind(_is_size, "a whole number or [height, width]")
-_NUMBERS = Kind(lambda value: _is_list(value, lambda v: _is_whole(v) or isinstance(v, float)), "a list of numbers")
+_NUMBERS = Kind(lambda value: _is_list(value, _is_number), "a list of numbers")
+
+_WHOLE = Kind(_is_whole, "a whole number")
+_TRUTH = Kind(lambda value: isinstance(value, bool), "true or false")
 
 _KEYS: dict[str, Kind] = {
     **dict.fromkeys(("name", "source", "weights", "labels"), _TEXT),
-    **dict.fromkeys(("options", "preprocess"), _TABLE),
+    **dict.fromkeys(("options", "preprocess", "interpretable"), _TABLE),
     "activation": Kind(lambda value: value in ("softmax", "sigmoid"), "'softmax' or 'sigmoid'"),
 }
 _PREPROCESS_KEYS: dict[str, Kind] = {
     **dict.fromkeys(("resize", "crop"), _SIZE),
     **dict.fromkeys(("mean", "std"), _NUMBERS),
     "interpolation": _TEXT,
-    "antialias": Kind(lambda value: isinstance(value, bool), "true or false"),
-    "channels": Kind(_is_whole, "a whole number"),
+    "antialias": _TRUTH,
+    "channels": _WHOLE,
+    "round_crop": Kind(lambda value: value in ("even", "down"), "'even' or 'down'"),
+}
+_FORM_KEYS: dict[str, Kind] = {
+    **dict.fromkeys(("layer", "centre"), _TEXT),
+    **dict.fromkeys(("filters", "classes"), _WHOLE),
+    "added": _TRUTH,
+    "beta": Kind(lambda value: _is_number(value) or _is_list(value, _is_number), "a number, or one a filter"),
 }
 
 
@@ -72,6 +87,7 @@ class ModelFile:
     labels: str | None
     activation: Activation
     preprocess: Preprocess | None
+    form: Form | None = None
 
     def inside(self, key: str, text: str) -> Path:
         """Return the path that a key gives, which may not leave the file's folder.
@@ -138,6 +154,7 @@ def read(path: Path) -> ModelFile:
         labels=table.get("labels"),
         activation=table.get("activation", "softmax"),
         preprocess=_preprocess(table["preprocess"], path) if "preprocess" in table else None,
+        form=_form(table["interpretable"], path) if "interpretable" in table else None,
     )
 
 
@@ -169,6 +186,14 @@ def _preprocess(table: dict[str, Any], path: Path) -> Preprocess:
         raise ModelError(f"{path}: {error}") from error
 
 
+def _form(table: dict[str, Any], path: Path) -> Form:
+    _checked(table, _FORM_KEYS, path, "interpretable.")
+    if missing := {"layer", "filters"} - set(table):
+        raise ModelError(f"{path}: [interpretable] has no {' and no '.join(sorted(missing))}: state them")
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+    return Form(**values)
+
+
 def _weights(file: ModelFile) -> Path:
     if file.weights is None:
         raise ModelError(f'{file.path} names no weights: add weights = "weights.safetensors", or give weights=FILE')
@@ -176,7 +201,17 @@ def _weights(file: ModelFile) -> Path:
 
 
 def _module(file: ModelFile, request: Request, shape: Shape | None) -> nn.Module:
-    """Build and fill the module that the file's source names."""
+    """Build and fill the module that the file's source names, in the wrapper that the file states."""
+    if file.form is None:
+        return _plain(file, request, shape)
+    try:
+        wrapped = file.form.around(_plain(file, replace(request, weights=None), shape))
+    except OptionError as error:
+        raise ModelError(f"{file.path}: {error}") from error
+    return filled(wrapped, request, shape)
+
+
+def _plain(file: ModelFile, request: Request, shape: Shape | None) -> nn.Module:
     kind, _, name = file.source.partition(":")
     if kind.endswith(".py"):
         return python_file.module(file.inside("source", kind), name, request, shape)

@@ -19,7 +19,7 @@ _LIBRARIES: dict[str, Callable[[str, Request], Classifier]] = {
     "timm": timm.classifier,
     "hf": transformers.classifier,
 }
-_PYTHON = re.compile(r"(?P<path>.+\.py):(?P<function>\w+)")
+PYTHON = re.compile(r"(?P<path>.+\.py):(?P<function>\w+)")
 _FORMS = (
     "torchvision:NAME, timm:NAME, hf:NAME_OR_FOLDER, PATH/TO/FILE.py:FUNCTION, "
     "a folder with a model.toml, a .toml file, or a bundled model"
@@ -82,7 +82,7 @@ def _made(text: str, request: Request) -> Classifier:
     prefix, _, name = text.partition(":")
     if prefix in _LIBRARIES:
         return _LIBRARIES[prefix](name, request)
-    if python := _PYTHON.fullmatch(text):
+    if python := PYTHON.fullmatch(text):
         return python_file.classifier(Path(python["path"]), python["function"], request)
     return folder.classifier(_model_file(text), request)
 

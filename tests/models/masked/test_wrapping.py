@@ -45,7 +45,7 @@ def test_it_masks_the_layer_and_nothing_else() -> None:
 
 def test_the_default_layer_is_the_one_that_is_explained_by_default() -> None:
     with opened(whence.Classifier(drawn(SmallNet()))) as session:
-        assert wrapped().layer == session.catalogue(X).chosen == "relu#1"
+        assert wrapped().form.layer == session.catalogue(X).chosen == "relu#1"
 
 
 @pytest.mark.parametrize("layer", ["relu#1", "relu", "block"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,9 +45,9 @@ class Interpretable(nn.Module):
     DistributedDataParallel or ``torch.compile``.
     """
 
-    def __init__(self, model: nn.Module, layer: str, behind: Behind) -> None:
+    def __init__(self, model: nn.Module, form: "Form", behind: Behind) -> None:
         super().__init__()
-        self.model, self.layer, self.interpretable = model, layer, behind
+        self.model, self.form, self.interpretable = model, form, behind
         for module in (self, *behind.modules()):
             module.training = model.training
 
@@ -58,7 +59,7 @@ class Interpretable(nn.Module):
         LayerError
             The layer no longer exists, or returns no map of the right shape.
         """
-        with replaced(self.model, self.layer, self.interpretable):
+        with replaced(self.model, self.form.layer, self.interpretable):
             return self.model(*args, **kwargs)
 
     @contextmanager
@@ -107,6 +108,50 @@ class Interpretable(nn.Module):
             if not key.startswith(prefix + _OURS):
                 state_dict[f"{prefix}model.{key.removeprefix(prefix)}"] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a wrapper is made of, but for the model and the weights: what a model folder states of it.
+
+    Parameters
+    ----------
+    layer
+        Path of the module whose output is masked.
+    filters
+        How many maps it returns.
+    classes
+        Among how many classes each filter has its category; None where none are kept.
+    added
+        Whether a convolution with a rectifier comes before the mask.
+    beta, centre
+        As for ``Mask``; several slopes are one a filter.
+    """
+
+    layer: str
+    filters: int
+    classes: int | None = None
+    added: bool = False
+    beta: float | tuple[float, ...] = 4.0
+    centre: Centre = "argmax"
+
+    def around(self, model: nn.Module) -> Interpretable:
+        """Return the model with that layer made interpretable, with categories that have seen nothing.
+
+        Raises
+        ------
+        OptionError
+            The numbers do not fit each other.
+        """
+        if isinstance(self.beta, tuple) and len(self.beta) != self.filters:
+            raise OptionError(
+                f"beta holds {len(self.beta)} numbers and layer {self.layer!r} has {self.filters} filters: "
+                "give one each"
+            )
+        first = Rectified(self.filters) if self.added else nn.Identity()
+        categories = None if self.classes is None else Categories(self.classes, self.filters)
+        behind = Behind(first, Mask(torch.tensor(self.beta, dtype=torch.float64), self.centre), categories)
+        return Interpretable(model, self, behind)
 
 
 def interpretable(
@@ -161,14 +206,12 @@ def interpretable(
             f"layer {name!r} has values below zero, which a mask cannot take: leave added=False away, so that a "
             "convolution and a rectifier come first, or choose a layer behind a rectifier"
         )
-    filters = maps.shape[1]
-    slopes = torch.as_tensor(beta)
-    if slopes.ndim and len(slopes) != filters:
-        raise OptionError(f"beta holds {len(slopes)} numbers and layer {name!r} {filters} filters: give one each")
-    first = Rectified(filters) if added or signed else nn.Identity()
+    slopes = tuple(beta.tolist()) if isinstance(beta, Tensor) and beta.ndim else float(beta)
+    made = Form(name, maps.shape[1], classes, bool(added or signed), slopes, centre).around(model)
+    behind = made.interpretable.to(maps.device)
     # A moving average in half precision would stand still.
-    categories = None if classes is None else Categories(classes, filters).to(maps.device)
-    return Interpretable(model, name, Behind(first.to(maps), Mask(beta, centre).to(maps), categories))
+    behind.added.to(maps), behind.mask.to(maps)
+    return made
 
 
 def _maps(classifier: Classifier, x: Tensor, layer: str | None) -> tuple[str, Float[Tensor, "b k h w"]]:

@@ -1,0 +1,137 @@
+"""Model folders, written: what ``load_model`` reads back as the same model."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from whence.errors import ModelError
+from whence.models.folder import FILE, bundled, read
+from whence.models.load import PYTHON
+from whence.models.masked.wrapper import Form, Interpretable
+from whence.models.targets import Activation
+from whence.pictures.preprocess import Preprocess, Preprocessing
+
+WEIGHTS, LABELS = "weights.safetensors", "labels.txt"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What builds a model's architecture again: the ``source`` and the ``options`` of a model file.
+
+    ``code`` is the Python file that the source names, where it names one.
+    """
+
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    code: Path | None = None
+
+    @classmethod
+    def of(cls, spec: str, options: Mapping[str, Any]) -> "Origin":
+        """Return the origin of what ``load_model(spec, **options)`` builds.
+
+        Raises
+        ------
+        ModelError
+            The architecture lies in a folder of transformers, which a model file cannot name.
+        """
+        if python := PYTHON.fullmatch(spec):
+            path = Path(python["path"])
+            return cls(f"{path.name}:{python['function']}", options, path)
+        path = bundled().get(spec, Path(spec))
+        if path.is_dir() or path.suffix == ".toml":
+            file = read(path / FILE if path.is_dir() else path)
+            code, _, _ = file.source.partition(":")
+            found = file.inside("source", code) if code.endswith(".py") else None
+            return cls(file.source, {**file.options, **options}, found)
+        if spec.startswith("hf:") and Path(spec.removeprefix("hf:")).exists():
+            raise ModelError(
+                f"{spec!r} is a folder, which a model file cannot name: give the type of its architecture, such as "
+                "hf:vit, with weights=FILE"
+            )
+        return cls(spec, options)
+
+
+def write(
+    folder: Path,
+    module: nn.Module,
+    origin: Origin,
+    *,
+    name: str,
+    labels: Sequence[str] | None,
+    preprocess: Preprocessing | None,
+    activation: Activation = "softmax",
+    half: bool = False,
+) -> None:
+    """Write a model into a folder that is there: ``model.toml``, the weights, the labels.
+
+    Parameters
+    ----------
+    module
+        What the origin builds, or an ``Interpretable`` around it.
+    half
+        Keep the weights in half precision.
+
+    Raises
+    ------
+    ModelError
+        The preprocessing is a function, which a model file cannot state.
+    """
+    table: dict[str, Any] = {"name": name, "source": origin.source}
+    if origin.options:
+        table["options"] = dict(origin.options)
+    table |= {"weights": WEIGHTS, **({"labels": LABELS} if labels else {}), "activation": activation}
+    if preprocess is not None:
+        table["preprocess"] = _preprocess(preprocess)
+    if isinstance(module, Interpretable):
+        table["interpretable"] = _changed(module.form)
+    (folder / FILE).write_text(toml(table), encoding="utf-8")
+    if labels:
+        (folder / LABELS).write_text("\n".join(labels) + "\n", encoding="utf-8")
+    if origin.code:
+        shutil.copyfile(origin.code, folder / origin.code.name)
+    state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    if half:
+        state = {key: value.half() if value.dtype == torch.float32 else value for key, value in state.items()}
+    (folder / WEIGHTS).write_bytes(save(state))
+
+
+def _preprocess(preprocess: Preprocessing) -> dict[str, Any]:
+    if not isinstance(preprocess, Preprocess):
+        raise ModelError(
+            "the model's preprocessing is a function, which a model file cannot state: give a whence Preprocess, or "
+            "a model folder whose model.toml has [preprocess]"
+        )
+    return _changed(preprocess)
+
+
+def _changed(settings: Preprocess | Form) -> dict[str, Any]:
+    """Return the fields that differ from their defaults."""
+    values = asdict(settings)
+    return {one.name: values[one.name] for one in fields(settings) if values[one.name] != one.default}
+
+
+def toml(table: Mapping[str, Any]) -> str:
+    """Return a table of texts, numbers, truths, lists and tables of these as TOML."""
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += ["", f"[{_key(key)}]", *(f"{_key(name)} = {_value(one)}" for name, one in value.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _key(key: str) -> str:
+    return key if key.replace("-", "").replace("_", "").isalnum() else json.dumps(key)
+
+
+def _value(value: Any) -> str:  # noqa: ANN401
+    """Return a value as TOML, which writes texts, numbers, truths and lists as JSON does."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items()) + " }"
+    return json.dumps(value)
