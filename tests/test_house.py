@@ -31,9 +31,9 @@ def test_imports_run_one_way():
     [
         ("models/taps.py", {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"}),
         ("models/taps.py", {"register_module_forward_hook", "register_hook", "register_full_backward_pre_hook"}),
-        (("creatures/", "models/random.py", "models/sources/"), {"train"}),
+        (("interpretable/", "models/random.py", "models/sources/"), {"train"}),
         ("nowhere", {"requires_grad_"}),
-        ("creatures/", {"backward", "zero_grad"}),
+        ("interpretable/", {"backward", "zero_grad"}),
     ],
 )
 def test_only_one_file_touches(allowed, names):

@@ -12,11 +12,13 @@ from safetensors.torch import load_file
 from whence.creatures.code import LABELS
 from whence.creatures.drawing import draw_many
 from whence.creatures.score import score
-from whence.creatures.train import Recipe, augmented, fresh_net, normalised, train
-from whence.errors import OptionError, OutputError
+from whence.creatures.train import Recipe, fresh_net, train
+from whence.errors import ModelError, OptionError, OutputError
+from whence.interpretable.labelled import normalised
 from whence.models.bundled.creature_net import creature_net
 
-TINY = Recipe(images=24, epochs=2, batch=8)
+TINY = Recipe(images=24, changed={"epochs": 2, "batch": 8})
+SHORT = replace(TINY, changed={"epochs": 1, "batch": 8})
 FILES = ["labels.txt", "model.toml", "weights.safetensors"]
 
 
@@ -64,14 +66,14 @@ def test_the_seed_decides_the_weights(folder, tmp_path):
 
 def test_training_leaves_the_global_generators_and_threads_alone(tmp_path):
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    train(tmp_path / "model", replace(TINY, epochs=1), threads=2)
+    train(tmp_path / "model", SHORT, threads=2)
     assert torch.equal(before, torch.get_rng_state())
     assert torch.get_num_threads() == threads
 
 
 def test_the_progress_is_told(tmp_path):
     told = []
-    train(tmp_path / "model", replace(TINY, epochs=1), progress=lambda *report: told.append(report))
+    train(tmp_path / "model", SHORT, progress=lambda *report: told.append(report))
     assert told[0] == ("drawing", 1, 24)
     assert told[23] == ("drawing", 24, 24)
     assert told[-1] == ("training", 3, 3)
@@ -103,20 +105,55 @@ def test_half_of_the_creatures_are_whole(drop, missing):
     assert Recipe(drop=drop).missing == missing
 
 
-def test_weights_come_from_the_generator():
-    first, again = (fresh_net(torch.Generator().manual_seed(3)) for _ in range(2))
+@pytest.mark.parametrize(
+    ("net", "variant"), [("cnn", None), ("cnn", "group"), ("cnn", "layer"), ("vit", "cnn"), ("vit", "own")]
+)
+def test_weights_come_from_the_seed(net, variant):
+    first, again, other = (fresh_net(Recipe(net=net, variant=variant, seed=seed)) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
 
-def test_pictures_are_normalised_and_augmented():
+def test_the_stem_of_the_transformer_stays_as_it_was(tmp_path):
+    train(tmp_path / "vit", replace(SHORT, net="vit"), threads=1)
+    bundled, state = (
+        load_file(path / "weights.safetensors")
+        for path in (files("whence.models.bundled") / "creatures", tmp_path / "vit")
+    )
+    stem = {name: value for name, value in state.items() if name.startswith("stem.")}
+    assert len(stem) > 20
+    assert all(torch.equal(value, bundled[name.removeprefix("stem.")]) for name, value in stem.items())
+    assert (state["positions"] != fresh_net(replace(SHORT, net="vit")).state_dict()["positions"].half()).any()
+
+
+def test_a_teacher_changes_what_is_learnt(tmp_path):
+    nets = {}
+    for name, teacher in (("alone", None), ("taught", "creatures")):
+        train(tmp_path / name, replace(SHORT, teacher=teacher), threads=1)
+        nets[name] = load_file(tmp_path / name / "weights.safetensors")["head.bias"]
+    assert not torch.equal(nets["alone"], nets["taught"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        ({"net": "cmm"}, OptionError, "no net 'cmm': there are: cnn, vit"),
+        ({"variant": "own"}, ModelError, "no norm 'own'"),
+        ({"net": "vit", "variant": "group"}, ModelError, "no stem 'group'"),
+        ({"teacher": "nobody"}, ModelError, "'nobody'"),
+    ],
+)
+def test_a_net_that_cannot_be_is_refused(tmp_path, changed, error, words):
+    with pytest.raises(error, match=words):
+        train(tmp_path / "model", replace(SHORT, **changed))
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_are_normalised():
     pixels = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 64, 64, 3)
     black, white = normalised(pixels)
     assert (black == -1).all()
     assert (white == 1).all()
-    x = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    once, again = (augmented(x, torch.Generator().manual_seed(1)) for _ in range(2))
-    assert once.shape == x.shape
-    assert torch.equal(once, again)
 
 
 def test_the_score_of_an_oracle_and_of_a_constant(unchecked):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from whence.cli import creatures, demo, doctor, evaluate, explain, lists, report
+from whence.cli import creatures, demo, doctor, evaluate, explain, interpretable, lists, report
 from whence.cli.console import say, warn
 from whence.errors import WhenceError
 
@@ -27,9 +27,21 @@ app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(creatures.app, name="creatures")
+app.add_typer(interpretable.app, name="interpretable")
 
 
-_COMMANDS = ("explain", "evaluate", "methods", "metrics", "layers", "report", "demo", "doctor", "creatures")
+_COMMANDS = (
+    "explain",
+    "evaluate",
+    "methods",
+    "metrics",
+    "layers",
+    "report",
+    "demo",
+    "doctor",
+    "creatures",
+    "interpretable",
+)
 
 
 def _print_version(asked: bool) -> bool:

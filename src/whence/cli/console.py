@@ -122,9 +122,9 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 
 
 @contextmanager
-def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """Give a function that is told ``(stage, done, total)``; quiet where stderr is no terminal."""
-    if not sys.stderr.isatty():
+def stages(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that is told ``(stage, done, total)``; quiet if so asked, or where stderr is no terminal."""
+    if quiet or not sys.stderr.isatty():
         yield lambda stage, done, total: None
         return
     with _bar() as bar:

@@ -9,6 +9,7 @@ from torch import Tensor
 from whence.errors import OptionError, UnknownNameError, nearest
 from whence.interpretable.information import mutual_information
 from whence.interpretable.one_template import all_positive, matlab, paper
+from whence.registry import Facts
 
 LOSSES: Mapping[str, Callable[..., Float[Tensor, " k"]]] = MappingProxyType(
     {
@@ -20,6 +21,27 @@ LOSSES: Mapping[str, Callable[..., Float[Tensor, " k"]]] = MappingProxyType(
 )
 # Those that go by the categories of filters.
 LABELLED = frozenset({"paper", "matlab"})
+
+
+def read(text: str) -> tuple[str, dict[str, object]]:
+    """Read ``NAME`` or ``NAME:key=value,...`` as a loss and its options.
+
+    Raises
+    ------
+    UnknownNameError, OptionError
+        There is no such loss or option, or a value cannot be read.
+    """
+    name, _, rest = text.partition(":")
+    if name not in LOSSES:
+        raise UnknownNameError(f"there is no filter loss {name!r}: {nearest(name, LOSSES)}")
+    known = Facts(name, LOSSES[name], name).options
+    options: dict[str, object] = {}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals or key not in known:
+            raise OptionError(f"{name} has no option {key!r}: {nearest(key, known)}")
+        options[key] = known[key].read(value)
+    return name, options
 
 
 def filter_loss(

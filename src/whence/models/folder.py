@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any
 from torch import nn
 
 from whence.errors import ModelError, OptionError, nearest
+from whence.models.cam_head import CamForm
 from whence.models.classifier import Classifier
 from whence.models.masked.wrapper import Form
 from whence.models.sources import python_file, timm, torchvision, transformers
 from whence.models.sources.request import Request, Shape, constructed, filled, refuse_loading
 from whence.models.targets import Activation
+from whence.models.wrapped import WrapperForm
 from whence.pictures.preprocess import Preprocess
 
 FILE = "model.toml"
@@ -56,7 +58,7 @@ _TRUTH = Kind(lambda value: isinstance(value, bool), "true or false")
 
 _KEYS: dict[str, Kind] = {
     **dict.fromkeys(("name", "source", "weights", "labels"), _TEXT),
-    **dict.fromkeys(("options", "preprocess", "interpretable"), _TABLE),
+    **dict.fromkeys(("options", "preprocess", Form.table, CamForm.table), _TABLE),
     "activation": Kind(lambda value: value in ("softmax", "sigmoid"), "'softmax' or 'sigmoid'"),
 }
 _PREPROCESS_KEYS: dict[str, Kind] = {
@@ -67,11 +69,19 @@ _PREPROCESS_KEYS: dict[str, Kind] = {
     "channels": _WHOLE,
     "round_crop": Kind(lambda value: value in ("even", "down"), "'even' or 'down'"),
 }
-_FORM_KEYS: dict[str, Kind] = {
-    **dict.fromkeys(("layer", "centre"), _TEXT),
-    **dict.fromkeys(("filters", "classes"), _WHOLE),
-    "added": _TRUTH,
-    "beta": Kind(lambda value: _is_number(value) or _is_list(value, _is_number), "a number, or one a filter"),
+_FORM_KEYS: dict[str, Kind] = {"layer": _TEXT, **dict.fromkeys(("filters", "classes"), _WHOLE)}
+# What may wrap a model, each stated in a table of its own, with the keys of that table.
+_FORMS: dict[str, tuple[type[Form | CamForm], dict[str, Kind]]] = {
+    CamForm.table: (CamForm, _FORM_KEYS),
+    Form.table: (
+        Form,
+        {
+            **_FORM_KEYS,
+            "centre": _TEXT,
+            "added": _TRUTH,
+            "beta": Kind(lambda value: _is_number(value) or _is_list(value, _is_number), "a number, or one a filter"),
+        },
+    ),
 }
 
 
@@ -87,7 +97,7 @@ class ModelFile:
     labels: str | None
     activation: Activation
     preprocess: Preprocess | None
-    form: Form | None = None
+    form: WrapperForm | None = None
 
     def inside(self, key: str, text: str) -> Path:
         """Return the path that a key gives, which may not leave the file's folder.
@@ -154,7 +164,7 @@ def read(path: Path) -> ModelFile:
         labels=table.get("labels"),
         activation=table.get("activation", "softmax"),
         preprocess=_preprocess(table["preprocess"], path) if "preprocess" in table else None,
-        form=_form(table["interpretable"], path) if "interpretable" in table else None,
+        form=_form(table, path),
     )
 
 
@@ -186,12 +196,20 @@ def _preprocess(table: dict[str, Any], path: Path) -> Preprocess:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _form(table: dict[str, Any], path: Path) -> Form:
-    _checked(table, _FORM_KEYS, path, "interpretable.")
-    if missing := {"layer", "filters"} - set(table):
-        raise ModelError(f"{path}: [interpretable] has no {' and no '.join(sorted(missing))}: state them")
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
-    return Form(**values)
+def _form(table: dict[str, Any], path: Path) -> WrapperForm | None:
+    """Return the wrapper that a file states in one of the tables for it."""
+    stated = [name for name in _FORMS if name in table]
+    if not stated:
+        return None
+    if len(stated) > 1:
+        raise ModelError(f"{path} has [{'] and ['.join(stated)}], of which a model can have one: remove the other")
+    (name,) = stated
+    form, keys = _FORMS[name]
+    given = _checked(table[name], keys, path, f"{name}.")
+    if missing := {one.name for one in fields(form) if one.default is MISSING} - set(given):
+        raise ModelError(f"{path}: [{name}] has no {' and no '.join(sorted(missing))}: state them")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    return form(**values)
 
 
 def _weights(file: ModelFile) -> Path:
@@ -203,15 +221,22 @@ def _weights(file: ModelFile) -> Path:
 def _module(file: ModelFile, request: Request, shape: Shape | None) -> nn.Module:
     """Build and fill the module that the file's source names, in the wrapper that the file states."""
     if file.form is None:
-        return _plain(file, request, shape)
+        return built(file, request, shape)
     try:
-        wrapped = file.form.around(_plain(file, replace(request, weights=None), shape))
+        wrapped = file.form.around(built(file, replace(request, weights=None), shape))
     except OptionError as error:
         raise ModelError(f"{file.path}: {error}") from error
     return filled(wrapped, request, shape)
 
 
-def _plain(file: ModelFile, request: Request, shape: Shape | None) -> nn.Module:
+def built(file: ModelFile, request: Request, shape: Shape | None) -> nn.Module:
+    """Build and fill the module that the file's source names, in no wrapper.
+
+    Raises
+    ------
+    ModelError
+        There is no such source, or its constructor refuses its options.
+    """
     kind, _, name = file.source.partition(":")
     if kind.endswith(".py"):
         return python_file.module(file.inside("source", kind), name, request, shape)

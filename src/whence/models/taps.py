@@ -174,6 +174,41 @@ def replaced(module: nn.Module, layer: str, make: Callable[[Tensor], Tensor]) ->
         yield
 
 
+class _Ended(BaseException):
+    """Ends a run in its middle; no model's own handler may catch it."""
+
+
+@contextmanager
+def ended_at(module: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    """End the run inside the block, and the block, once ``layer`` has returned; the list then holds what it returned.
+
+    What comes after the layer is not run.
+
+    Raises
+    ------
+    LayerError
+        The layer does not exist, returned no tensor with maps, or, at the end of the block, never ran.
+    """
+    call = Call.parse(layer)
+    kept: list[Tensor] = []
+
+    def end(_: nn.Module, count: int, output: Any) -> None:  # noqa: ANN401
+        if count != call.count:
+            return
+        try:
+            kept.append(_main(output)[0])
+        except LayerError as error:
+            raise LayerError(f"layer {layer!r} has no map: {error}") from None
+        raise _Ended
+
+    try:
+        with _hooked([find(module, call)], end):
+            yield kept
+    except _Ended:
+        return
+    raise LayerError(f"layer {layer!r} never ran for this input: choose one that `whence layers` lists")
+
+
 @contextmanager
 def passed_through(
     module: nn.Module, layers: Sequence[str] | None, through: Callable[[str, Tensor], Tensor]

@@ -88,6 +88,21 @@ def _read_pickle(path: Path) -> object:
         raise _damaged(path, error) from error
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of a training: tensors, numbers and texts alone, so that no code of its runs.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in many ways
+        raise ModelError(f"{path} is damaged or no checkpoint ({error}): remove it to begin anew") from error
+    return content
+
+
 def _unwrapped(content: object) -> object:
     """Return the state dict inside the usual containers, its names without the usual prefixes."""
     if isinstance(content, nn.Module):

@@ -12,10 +12,11 @@ from safetensors.torch import save
 from torch import nn
 
 from whence.errors import ModelError
-from whence.models.folder import FILE, bundled, read
+from whence.models.folder import FILE, ModelFile, built, bundled, read
 from whence.models.load import PYTHON
-from whence.models.masked.wrapper import Form, Interpretable
+from whence.models.sources.request import RANDOM, Request, Shape
 from whence.models.targets import Activation
+from whence.models.wrapped import Wrapped, WrapperForm
 from whence.pictures.preprocess import Preprocess, Preprocessing
 
 WEIGHTS, LABELS = "weights.safetensors", "labels.txt"
@@ -25,12 +26,14 @@ WEIGHTS, LABELS = "weights.safetensors", "labels.txt"
 class Origin:
     """What builds a model's architecture again: the ``source`` and the ``options`` of a model file.
 
-    ``code`` is the Python file that the source names, where it names one.
+    ``code`` is the Python file that the source names, where it names one; ``file`` the model file that stated all
+    this, where one did.
     """
 
     source: str
     options: Mapping[str, Any] = field(default_factory=dict)
     code: Path | None = None
+    file: ModelFile | None = None
 
     @classmethod
     def of(cls, spec: str, options: Mapping[str, Any]) -> "Origin":
@@ -49,13 +52,27 @@ class Origin:
             file = read(path / FILE if path.is_dir() else path)
             code, _, _ = file.source.partition(":")
             found = file.inside("source", code) if code.endswith(".py") else None
-            return cls(file.source, {**file.options, **options}, found)
+            return cls(file.source, {**file.options, **options}, found, file)
         if spec.startswith("hf:") and Path(spec.removeprefix("hf:")).exists():
             raise ModelError(
                 f"{spec!r} is a folder, which a model file cannot name: give the type of its architecture, such as "
                 "hf:vit, with weights=FILE"
             )
         return cls(spec, options)
+
+    def built(self, shape: Shape | None, *, trust: bool = False, seed: int = 0) -> nn.Module:
+        """Return the architecture with weights drawn from ``seed``, for inputs of a shape (C, H, W).
+
+        Raises
+        ------
+        ModelError
+            Its constructor refuses the options.
+        TrustError
+            It is a Python file, and trust was not given.
+        """
+        home = self.file.path if self.file else (self.code or Path(FILE)).with_name(FILE)
+        file = ModelFile(home, self.source, "", self.options, RANDOM, None, "softmax", None)
+        return built(file, Request(self.source, RANDOM, trust=trust, seed=seed, options=self.options), shape)
 
 
 def write(
@@ -74,23 +91,25 @@ def write(
     Parameters
     ----------
     module
-        What the origin builds, or an ``Interpretable`` around it.
+        What the origin builds, or a wrapper around it.
     half
         Keep the weights in half precision.
 
     Raises
     ------
     ModelError
-        The preprocessing is a function, which a model file cannot state.
+        The preprocessing is a function, or the module has two wrappers, which a model file cannot state.
     """
     table: dict[str, Any] = {"name": name, "source": origin.source}
     if origin.options:
         table["options"] = dict(origin.options)
     table |= {"weights": WEIGHTS, **({"labels": LABELS} if labels else {}), "activation": activation}
     if preprocess is not None:
-        table["preprocess"] = _preprocess(preprocess)
-    if isinstance(module, Interpretable):
-        table["interpretable"] = _changed(module.form)
+        table["preprocess"] = stated(preprocess)
+    if isinstance(module, Wrapped):
+        if isinstance(module.plain(), Wrapped):
+            raise ModelError(f"the model has two wrappers, and a model file states one: write the plain() of {name!r}")
+        table[module.form.table] = _changed(module.form)
     (folder / FILE).write_text(toml(table), encoding="utf-8")
     if labels:
         (folder / LABELS).write_text("\n".join(labels) + "\n", encoding="utf-8")
@@ -102,7 +121,14 @@ def write(
     (folder / WEIGHTS).write_bytes(save(state))
 
 
-def _preprocess(preprocess: Preprocessing) -> dict[str, Any]:
+def stated(preprocess: Preprocessing) -> dict[str, Any]:
+    """Return a preprocessing as the table of a model file.
+
+    Raises
+    ------
+    ModelError
+        It is a function, which a model file cannot state.
+    """
     if not isinstance(preprocess, Preprocess):
         raise ModelError(
             "the model's preprocessing is a function, which a model file cannot state: give a whence Preprocess, or "
@@ -111,7 +137,7 @@ def _preprocess(preprocess: Preprocessing) -> dict[str, Any]:
     return _changed(preprocess)
 
 
-def _changed(settings: Preprocess | Form) -> dict[str, Any]:
+def _changed(settings: Preprocess | WrapperForm) -> dict[str, Any]:
     """Return the fields that differ from their defaults."""
     values = asdict(settings)
     return {one.name: values[one.name] for one in fields(settings) if values[one.name] != one.default}

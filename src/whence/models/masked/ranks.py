@@ -5,6 +5,7 @@ gradient that each finds is that of the sum of all of them, so that the mean ove
 DistributedDataParallel takes, is the gradient of the loss.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -16,6 +17,11 @@ from torch import Tensor
 def count() -> int:
     """Return how many processes share the batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def first() -> bool:
+    """Return whether this process is the one that writes; also before the processes have found each other."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 class _Sum(torch.autograd.Function):

@@ -16,8 +16,7 @@ from whence.models.masked.mask import Mask, Rectified
 from whence.models.masked.templates import Beta, Centre
 from whence.models.session import move, opened
 from whence.models.taps import passed_through, replaced
-
-_OURS = "interpretable."
+from whence.models.wrapped import Wrapped, WrapperForm, refuse_keys
 
 
 class Behind(nn.Module):
@@ -36,14 +35,17 @@ class Behind(nn.Module):
         return out
 
 
-class Interpretable(nn.Module):
+class Interpretable(Wrapped):
     """A model whose ``layer`` goes through ``interpretable``, a module of ours, in every forward pass.
 
     Nothing is patched into ``model``: the layer's output is replaced while this module's ``forward`` runs, and the
-    model alone returns what it always did. The state dict holds the model's own keys, unchanged, and ours under
-    ``interpretable.``; it loads into a wrapper, and without ours into the model. Wrap first, then hand the wrapper to
-    DistributedDataParallel or ``torch.compile``.
+    model alone returns what it always did: ``plain()`` is it, without mask and added layer. The state dict holds the
+    model's own keys, unchanged, and ours under ``interpretable.``; it loads into a wrapper, and without ours into the
+    model. Wrap first, then hand the wrapper to DistributedDataParallel or ``torch.compile``.
     """
+
+    ours = "interpretable"
+    form: "Form"
 
     def __init__(self, model: nn.Module, form: "Form", behind: Behind) -> None:
         super().__init__()
@@ -82,36 +84,9 @@ class Interpretable(nn.Module):
         with passed_through(self.interpretable, ["added"], keep):
             yield raw
 
-    def plain(self) -> nn.Module:
-        """Return the model itself, without mask and added layer, with the weights that it has now."""
-        return self.model
-
-    def state_dict(  # type: ignore[override]
-        self,
-        *,
-        destination: Any = None,  # noqa: ANN401
-        prefix: str = "",
-        keep_vars: bool = False,
-    ) -> dict[str, Any]:
-        """Return the model's state under its own keys, and ours under ``interpretable.``."""
-        state: dict[str, Any] = self.model.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
-        self.interpretable.state_dict(destination=state, prefix=prefix + _OURS, keep_vars=keep_vars)
-        # Loading looks for the versions of modules where they stand in this one.
-        versions: dict[str, Any] = getattr(state, "_metadata", {})
-        for path in [path for path in versions if f"{path}.".startswith(prefix)]:
-            versions[f"{prefix}model.{path[len(prefix) :]}".rstrip(".")] = versions[path]
-        return state
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
-        """Put the model's own keys where its parameters stand in this module."""
-        for key in [key for key in state_dict if key.startswith(prefix)]:
-            if not key.startswith(prefix + _OURS):
-                state_dict[f"{prefix}model.{key.removeprefix(prefix)}"] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
 
 @dataclass(frozen=True)
-class Form:
+class Form(WrapperForm):
     """What a wrapper is made of, but for the model and the weights: what a model folder states of it.
 
     Parameters
@@ -127,6 +102,8 @@ class Form:
     beta, centre
         As for ``Mask``; several slopes are one a filter.
     """
+
+    table = "interpretable"
 
     layer: str
     filters: int
@@ -197,8 +174,7 @@ def interpretable(
         raise ModelError(
             f"{type(model).__name__} hides the model: make the module inside interpretable, then wrap it"
         )
-    if any(key.startswith(_OURS) for key in model.state_dict()):
-        raise ModelError(f"{type(model).__name__} has keys under {_OURS!r} of its own: rename that submodule")
+    refuse_keys(model, Interpretable.ours)
     name, maps = _maps(classifier, x, layer)
     signed = bool((maps < 0).any())
     if signed and added is False:

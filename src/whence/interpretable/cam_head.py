@@ -1,0 +1,191 @@
+"""A head for CAM, fitted to a model that stays as it is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from whence.errors import ModelError
+from whence.interpretable.labelled import Labelled, Progress
+from whence.models.cam_head import CamHead
+from whence.models.classifier import Classifier
+from whence.models.session import Session, move, opened
+from whence.models.wrapped import Wrapped, refuse_keys
+
+_BATCH = 64
+# The squared weights count so much beside the mean loss of a picture: enough for a minimum where classes are apart.
+_DECAY = 1e-4
+_SAME = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A model with its head for CAM, and what the head costs.
+
+    Attributes
+    ----------
+    module
+        The model with the new head; the model in it is the one that was given.
+    before, after
+        Shares of the held-out pictures that the model's own head and the new one know. ``before`` is None where the
+        model's labels are not the classes of the pictures.
+    """
+
+    module: CamHead
+    before: float | None
+    after: float
+
+    @property
+    def change(self) -> float | None:
+        """How much more of the pictures the new head knows; negative where it costs something."""
+        return None if self.before is None else self.after - self.before
+
+
+def cam_head(
+    classifier: Classifier,
+    train: Labelled,
+    held_out: Labelled,
+    layer: str | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Put the mean of each map of a layer, and one linear layer that is fitted here, in the place of what follows it.
+
+    The model itself does not change. Each picture goes through it once, to the layer; the linear layer is then the
+    multinomial logistic regression on the means. That is a convex problem: the answer depends on the pictures alone.
+
+    Parameters
+    ----------
+    layer
+        As ``whence layers`` lists them; None takes the one that would be explained.
+
+    Raises
+    ------
+    LayerError
+        The layer does not exist, or has no map of more than one place.
+    ModelError
+        The model has a wrapper already, or cannot take the inputs.
+    NotFiniteError
+        The layer returns NaN or infinity.
+    """
+    _refuse_wrapped(classifier)
+    report = progress or (lambda stage, done, total: None)
+    named = _with_head(classifier, train, layer)
+    with opened(Classifier(named)) as session:
+        means, labels = _means(session, train, report)
+        weight, bias = regression(means.double(), labels, len(train.classes))
+        # On the module itself, of which a session may use a copy.
+        with torch.no_grad():
+            named.cam_head.weight.copy_(weight)
+            named.cam_head.bias.copy_(bias)
+        means, labels = _means(session, held_out, report)
+        after = _share(named.cam_head(means).argmax(1) == labels)
+    return Fitted(named, _own_accuracy(classifier, held_out, report), after)
+
+
+def _refuse_wrapped(classifier: Classifier) -> None:
+    if isinstance(classifier.module, Wrapped):
+        table = classifier.module.form.table
+        raise ModelError(
+            f"{classifier.name} has a part [{table}], and takes no CAM head beside it: give its plain model"
+        )
+    refuse_keys(classifier.module, CamHead.ours)
+
+
+def _with_head(classifier: Classifier, train: Labelled, layer: str | None) -> CamHead:
+    """Return the model with a head that is zero, as wide as the layer."""
+    with opened(classifier) as session:
+        x = move(classifier, train[0][0][None])
+        (name,) = session.layers(layer, x)
+        activation = session.record(x, [name]).activations[name]
+        filters = session.layout(name, activation, x).channels(activation.shape)
+    made = CamHead(classifier.module, name, filters, len(train.classes))
+    made.cam_head.to(activation)
+    return made
+
+
+def _batches(data: Labelled, stage: str, report: Progress) -> Iterator[tuple[Tensor, Tensor]]:
+    # A generator of its own: without one a loader draws from the global one.
+    done = 0
+    for x, labels in DataLoader(data, batch_size=_BATCH, generator=torch.Generator()):
+        yield x, labels
+        done += len(labels)
+        report(stage, done, len(data))
+
+
+def _means(session: Session, data: Labelled, report: Progress) -> tuple[Float[Tensor, "n k"], Int[Tensor, " n"]]:
+    """Return the mean of each map of each picture, and the classes."""
+    module = session.module
+    assert isinstance(module, CamHead)
+    means, labels = [], []
+    for x, own in _batches(data, "pooling", report):
+        pooled = module.pooled(move(session.classifier, x))
+        session.finite(pooled, "the mean of a map")
+        means.append(pooled)
+        labels.append(own.to(pooled.device))
+    return torch.cat(means), torch.cat(labels)
+
+
+def _own_accuracy(classifier: Classifier, data: Labelled, report: Progress) -> float | None:
+    """Return the share of pictures that the model's own head knows, None where it has other classes."""
+    if classifier.labels is None or sorted(classifier.labels) != sorted(data.classes):
+        return None
+    place = torch.tensor([data.classes.index(label) for label in classifier.labels])
+    right = []
+    with opened(classifier) as session:
+        for x, labels in _batches(data, "comparing", report):
+            logits = session.logits(session.run(move(classifier, x)))
+            right.append(place[logits.argmax(1).cpu()] == labels)
+    return _share(torch.cat(right))
+
+
+def _share(right: Tensor) -> float:
+    return float(right.double().mean())
+
+
+def regression(
+    x: Float64[Tensor, "n k"], labels: Int[Tensor, " n"], classes: int
+) -> tuple[Float64[Tensor, "c k"], Float64[Tensor, " c"]]:
+    """Return weights W and bias b of softmax(W x + b), by multinomial logistic regression.
+
+    The minimum of mean(-log p(label)) + decay / 2 |V|^2, with V the weights on x brought to mean 0 and variance 1,
+    so that the penalty does not depend on the layer's scale; the biases sum to 0. Full-batch L-BFGS in float64.
+    """
+    mean, std = x.mean(0), x.std(0, correction=0)
+    # A map that is always the same, but for rounding, tells nothing: its weight stays next to 0.
+    std = torch.where(std > _SAME * x.abs().amax(0), std, 1)
+    z = (x - mean) / std
+    theta = x.new_zeros(classes, x.shape[1] + 1)
+    optimiser = torch.optim.LBFGS(
+        [theta],
+        max_iter=10_000,
+        tolerance_grad=1e-8,
+        tolerance_change=0,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        value, theta.grad = loss(theta, z, labels)
+        return float(value)
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    weight = theta[:, :-1] / std
+    bias = theta[:, -1] - weight @ mean
+    return weight, bias - bias.mean()
+
+
+def loss(
+    theta: Float64[Tensor, "c k+1"], z: Float64[Tensor, "n k"], labels: Int[Tensor, " n"]
+) -> tuple[Float64[Tensor, ""], Float64[Tensor, "c k+1"]]:
+    """Return the penalised mean loss of (V, b) = theta, and its gradient."""
+    v, b = theta[:, :-1], theta[:, -1]
+    log_p = (z @ v.T + b).log_softmax(1)
+    rows = torch.arange(len(z), device=z.device)
+    value = -log_p[rows, labels].mean() + _DECAY / 2 * v.square().sum()
+    error = log_p.exp()
+    error[rows, labels] -= 1
+    return value, torch.cat((error.T @ z / len(z) + _DECAY * v, error.mean(0)[:, None]), 1)

@@ -1,0 +1,149 @@
+"""The phases of an interpretable training, each of which can be taken up again."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whence.interpretable.labelled import Labelled
+from whence.interpretable.losses import LABELLED
+from whence.interpretable.strength import Strength
+from whence.interpretable.training.checkpoints import Checkpoint
+from whence.interpretable.training.fitting import Progress, accuracy, fit
+from whence.interpretable.training.objectives import Filters, Task
+from whence.interpretable.training.plan import Plan
+from whence.interpretable.training.recipe import Recipe
+from whence.models.classifier import Classifier
+from whence.models.masked.wrapper import Interpretable, interpretable
+from whence.models.session import move, opened
+
+Course = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it: the net with the mask, the plain one it began from, and the control if one was asked for.
+
+    ``course`` holds an entry for each epoch of each phase; ``accuracy`` the share of held-out pictures that each net
+    has right.
+    """
+
+    interpretable: Interpretable
+    plain: nn.Module
+    control: nn.Module | None
+    course: Course
+    accuracy: Mapping[str, float]
+
+    @property
+    def nets(self) -> dict[str, nn.Module]:
+        """The nets by name."""
+        found = {"interpretable": self.interpretable, "plain": self.plain, "control": self.control}
+        return {name: net for name, net in found.items() if net is not None}
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The data, where checkpoints go, and whom to tell."""
+
+    data: Labelled
+    held_out: Labelled
+    folder: Path | None
+    settings: Mapping[str, Any]
+    progress: Progress | None
+
+    def phase(self, name: str, net: nn.Module, plan: Plan, objective: Task | Filters) -> Course:
+        """Train a net in place, and return the course."""
+        kept = None if self.folder is None else Checkpoint(self.folder / f"{name}.pt", self.settings)
+        course = fit(
+            net,
+            self.data,
+            plan,
+            objective,
+            checkpoint=kept,
+            epoch=lambda _: {"accuracy": accuracy(net, self.held_out, plan)},
+            progress=None if self.progress is None else (name, self.progress),
+        )
+        return [{"phase": name, **entry} for entry in course]
+
+
+def train(
+    model: nn.Module,
+    data: Labelled,
+    held_out: Labelled,
+    recipe: Recipe,
+    *,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a copy of a model so that each filter of a layer means one part; the model itself is not changed.
+
+    Plain epochs come first, since no net learns from nothing behind a mask.
+
+    Parameters
+    ----------
+    model
+        Any CNN with as many logits as ``data`` has classes; with one logit, of whether a picture is of class 1, all
+        filters are of that category and the pictures of class 0 are its negatives.
+    data, held_out
+        The pictures to train on, and those on which it is right or wrong.
+    checkpoints
+        A folder that is there, for a file for each phase: run again with it the training goes on where it ended,
+        with the same weights in the end. None keeps none.
+    progress
+        Told ``(phase, steps done, steps)``.
+
+    Raises
+    ------
+    OptionError
+        As ``interpretable`` and ``fit``.
+    LayerError
+        The layer does not exist, or has no map.
+    """
+    run = _Training(data, held_out, checkpoints, {**recipe.settings(), "pictures": len(data)}, progress)
+    plain = copy.deepcopy(model)
+    course: Course = []
+    # What cannot be wrapped is refused before any epoch.
+    wrapped = _wrapped(plain, data, recipe)
+    if recipe.plain.epochs:
+        course += run.phase("plain", plain, recipe.plain, Task(recipe.plain.smoothing))
+    control = copy.deepcopy(plain) if recipe.control else None
+    if control is not None:
+        course += run.phase("control", control, recipe.plan, Task(recipe.plan.smoothing))
+    masked = copy.deepcopy(wrapped)
+    course += run.phase("interpretable", masked, recipe.plan, _objective(masked, data, recipe))
+    found = Trained(masked, plain, control, course, {})
+    return replace(found, accuracy={name: accuracy(net, held_out, recipe.plan) for name, net in found.nets.items()})
+
+
+def _wrapped(plain: nn.Module, data: Labelled, recipe: Recipe) -> Interpretable:
+    """Return the net with the mask; its filters have categories, but where a loss without labels has too few."""
+    x = torch.stack([data[index][0] for index in range(min(2, len(data)))])
+    wrap = partial(interpretable, plain, x, added=recipe.added, beta=recipe.beta, centre=recipe.centre)
+    made, classes = wrap(recipe.layer), len(data.classes)
+    if _logits(plain, x) > 1 and (classes <= made.form.filters or recipe.loss in LABELLED):
+        return wrap(made.form.layer, classes=classes)
+    return made
+
+
+def _logits(net: nn.Module, x: Tensor) -> int:
+    classifier = Classifier(net)
+    with opened(classifier) as session:
+        return session.logits(session.run(move(classifier, x))).shape[1]
+
+
+def _objective(net: Interpretable, data: Labelled, recipe: Recipe) -> Filters:
+    counts = torch.bincount(data.labels, minlength=len(data.classes))
+    return Filters(
+        net,
+        recipe.loss,
+        Strength(recipe.relative),
+        smoothing=recipe.plan.smoothing,
+        options=recipe.options,
+        densities=counts / len(data),
+        settled=max(1, int(recipe.settled * recipe.plan.epochs * recipe.plan.steps(len(data)))),
+    )
