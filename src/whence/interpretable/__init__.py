@@ -5,7 +5,7 @@ Zhang, Wu, Zhu, "Interpretable Convolutional Neural Networks", CVPR 2018 (arXiv:
 
 from whence.interpretable.information import Terms, mutual_information, terms
 from whence.interpretable.losses import LOSSES, filter_loss
-from whence.interpretable.one_template import all_positive, matlab, paper
+from whence.interpretable.one_template import all_positive, label_aware, matlab, paper
 from whence.interpretable.strength import Strength
 from whence.models.masked.categories import Categories
 from whence.models.masked.mask import Mask
@@ -21,6 +21,7 @@ __all__ = [
     "all_positive",
     "filter_loss",
     "interpretable",
+    "label_aware",
     "matlab",
     "mutual_information",
     "paper",

@@ -8,19 +8,22 @@ from torch import Tensor
 
 from whence.errors import OptionError, UnknownNameError, nearest
 from whence.interpretable.information import mutual_information
-from whence.interpretable.one_template import all_positive, matlab, paper
+from whence.interpretable.one_template import all_positive, label_aware, matlab, paper
 from whence.registry import Facts
 
 LOSSES: Mapping[str, Callable[..., Float[Tensor, " k"]]] = MappingProxyType(
     {
         "mutual-information": mutual_information,
         "paper": paper,
+        "label-aware": label_aware,
         "all-positive": all_positive,
         "matlab": matlab,
     }
 )
 # Those that go by the categories of filters.
-LABELLED = frozenset({"paper", "matlab"})
+LABELLED = frozenset({"paper", "label-aware", "matlab"})
+# Those of them that weigh pictures by how many there are of their class.
+WEIGHED = frozenset({"label-aware", "matlab"})
 
 
 def read(text: str) -> tuple[str, dict[str, object]]:
@@ -54,8 +57,8 @@ def filter_loss(
     name
         A key of ``LOSSES``.
     positive
-        Whether each picture is of the category of each filter (``Categories.positive``); ``paper`` and ``matlab``
-        need it, the others do without.
+        Whether each picture is of the category of each filter (``Categories.positive``); ``paper``, ``label-aware``
+        and ``matlab`` need it, the others do without.
     options
         The loss's own.
 

@@ -137,10 +137,25 @@ def matlab(
     return _injected(gradient, maps) / len(x)
 
 
+def label_aware(
+    x: Float[Tensor, "b k h w"],
+    positive: Bool[Tensor, "b k"],
+    *,
+    density: Float[Tensor, " k"] | None = None,
+    beta: Beta = 4.0,
+    centre: Centre = "argmax",
+) -> Float[Tensor, " k"]:
+    """Return ``matlab`` without its flip, and with the paper's centre.
+
+    A picture of the filter's category pulls the map to the map's template, any other pushes it down everywhere.
+    """
+    return matlab(x, positive, density=density, beta=beta, centre=centre, flip=False)
+
+
 def all_positive(x: Float[Tensor, "b k h w"], *, beta: Beta = 4.0, centre: Centre = "argmax") -> Float[Tensor, " k"]:
-    """Return ``matlab`` without flip and categories: every picture pulls each filter's map to the map's template.
+    """Return ``label_aware`` without categories: every picture pulls each filter's map to the map's template.
 
     For classes that share parts; it needs no labels.
     """
     everywhere = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-    return matlab(x, everywhere, beta=beta, centre=centre, flip=False)
+    return label_aware(x, everywhere, beta=beta, centre=centre)
