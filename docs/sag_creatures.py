@@ -7,18 +7,16 @@ them alone. --count says how many creatures are asked about.
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
+from functools import partial
+from itertools import chain
 from statistics import mean
 
-import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
-from torch import Tensor
 
 import whence
 from sag import Run, area, asked, counted, percent, table
-from whence.creatures import NAMES, PARTS, draw
-from whence.creatures.score import predictor
+from whence.creatures import PARTS, Creature, draw
+from whence.creatures.truth import Players, Truth, truth
 from whence.graphs import bits
 from whence.models.classifier import Classifier
 from whence.reports.scores import estimate
@@ -30,39 +28,6 @@ SETTINGS: Sequence[Mapping[str, object]] = (
     {"criterion": "top1"}, {"threshold": 0.5}, {"grid": 5}, {"grid": 5, "threshold": 0.5},
     {"grid": 4, "threshold": 0.5},
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A drawn creature: where its parts are seen, and what the model says of it with some of its parts alone.
-
-    ``kept`` is the share of the class's probability that is left with each of the sixteen sets of deciding parts, the
-    rest of the scene as it is; ``first`` holds those with which the class stays first.
-    """
-
-    pixels: UInt8[np.ndarray, "h w 3"]
-    places: Mapping[str, Bool[Tensor, "h w"]]
-    kept: Mapping[frozenset[str], float]
-    first: frozenset[frozenset[str]]
-
-    def pairs(self, threshold: float) -> int:
-        """Return how many pairs of parts keep more than a share of the probability."""
-        return sum(len(parts) == 2 and kept > threshold for parts, kept in self.kept.items())
-
-
-def subject(model: Classifier, seed: int) -> Subject:
-    """Return a creature with what the model says of its parts."""
-    sets = [frozenset(parts) for size in range(len(PARTS) + 1) for parts in combinations(PARTS, size)]
-    drawn = [draw(seed, keep=tuple(parts)) for parts in sets]
-    said = predictor(model)(np.stack([creature.pixels for creature in drawn]))
-    own = int(said[-1].argmax())
-    places = {part: torch.from_numpy(drawn[-1].parts == NAMES.index(part)) for part in PARTS}
-    return Subject(
-        drawn[-1].pixels,
-        {part: where for part, where in places.items() if where.any()},
-        dict(zip(sets, (said[:, own] / said[-1, own]).tolist(), strict=True)),
-        frozenset(parts for parts, one in zip(sets, said, strict=True) if one.argmax() == own),
-    )
 
 
 @dataclass(frozen=True)
@@ -83,7 +48,7 @@ class Covering:
         return self.parts == 2 and self.enough
 
 
-def covering(run: Run, of: Subject, sets: Sequence[int]) -> list[Covering]:
+def covering(run: Run, of: Truth, sets: Sequence[int]) -> list[Covering]:
     """Return what sets of patches cover of a creature."""
     masks, found = run.graph.places.masks(sets, torch.zeros((), dtype=torch.float64))[:, 0], []
     anywhere = torch.stack(list(of.places.values())).any(0)
@@ -101,7 +66,7 @@ def at_random(run: Run, generator: torch.Generator) -> list[int]:
     return [bits(row) for order, size in zip(orders, sizes, strict=True) for row in order[:, :size].tolist()]
 
 
-def of_creatures(model: Classifier, subjects: Sequence[Subject], options: Mapping[str, object]) -> list[object]:
+def of_creatures(model: Classifier, subjects: Sequence[Truth], options: Mapping[str, object]) -> list[object]:
     """Return one setting's line: what the roots of all creatures cover, and sets drawn at random beside them."""
     name = ", ".join(f"{key}={value}" for key, value in options.items()) or "the default"
     runs = [asked(model, one.pixels, **options) for one in counted(name, subjects)]
@@ -131,13 +96,18 @@ def of_creatures(model: Classifier, subjects: Sequence[Subject], options: Mappin
     ]
 
 
+def drawn(seed: int, parts: Players) -> Creature:
+    """Return a creature with some of its parts alone."""
+    return draw(seed, keep=parts)
+
+
 def on_creatures(count: int) -> None:
     """Print whether the roots show the parts of drawn creatures that are known to be enough for the model."""
     model = whence.load_model("creatures")
-    subjects = [subject(model, FRESH + number) for number in range(count)]
-    criteria: dict[str, Callable[[Subject], int]] = {
-        "keeps more than 90 %": lambda one: one.pairs(0.9),
-        "keeps more than 50 %": lambda one: one.pairs(0.5),
+    subjects = [truth(model, partial(drawn, FRESH + number)) for number in range(count)]
+    criteria: dict[str, Callable[[Truth], int]] = {
+        "keeps more than 90 %": lambda one: len(one.pairs(0.9)),
+        "keeps more than 50 %": lambda one: len(one.pairs(0.5)),
         "keeps the class first": lambda one: sum(len(parts) == 2 for parts in one.first),
     }
     rows = [

@@ -72,6 +72,7 @@ def test_public_names_are_frozen():
         "attribute",
         "evaluate",
         "explain",
+        "interpretable",
         "load_model",
         "methods",
         "metrics",

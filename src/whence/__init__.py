@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from whence import adapters, methods, metrics
+    from whence import adapters, interpretable, methods, metrics
     from whence.attribution import attribute
     from whence.evaluation.evaluate import evaluate
     from whence.evaluation.result import Evaluation
@@ -27,7 +27,7 @@ _HOMES = {
     "explain": "whence.explaining",
     "load_model": "whence.models.load",
 }
-_PACKAGES = ("adapters", "methods", "metrics")
+_PACKAGES = ("adapters", "interpretable", "methods", "metrics")
 
 __all__ = [
     "AttentionGraph",
@@ -38,6 +38,7 @@ __all__ = [
     "attribute",
     "evaluate",
     "explain",
+    "interpretable",
     "load_model",
     "methods",
     "metrics",

@@ -283,7 +283,7 @@ def test_creatures_draw_and_score(tmp_path, capsys):
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 4
     assert Image.open(tmp_path / "drawn" / "00000.png").size == (64, 64)
     capsys.readouterr()
-    assert whence("creatures", "score", "--count", "200", "--json") == 0
+    assert whence("creatures", "score", "--count", "200", "--maps", "0", "--json") == 0
     assert json.loads(capsys.readouterr().out)["whole"] >= 0.96
 
 

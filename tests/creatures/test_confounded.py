@@ -174,8 +174,8 @@ def test_the_maps_show_who_reads_the_tag(method, confounded, clean, unchecked):
 
 def test_tags_and_the_folder_reach_the_model(tmp_path, unchecked):
     assert run(f"creatures train --images 32 --epochs 1 --tags 1 --out {tmp_path / 'mine'}") == 0
-    train(tmp_path / "again", Recipe(images=32, epochs=1, tags=1.0), threads=1)
-    train(tmp_path / "without", Recipe(images=32, epochs=1), threads=1)
+    train(tmp_path / "again", Recipe(images=32, tags=1.0, changed={"epochs": 1}), threads=1)
+    train(tmp_path / "without", Recipe(images=32, changed={"epochs": 1}), threads=1)
     for name in ("mine", "again"):
         assert tomllib.loads((tmp_path / name / "model.toml").read_text())["name"] == name
     mine, again, without = (
@@ -209,7 +209,7 @@ def test_the_verdict_and_the_report_end_the_terminal(tmp_path, capsys, unchecked
 
 
 def test_the_score_on_swapped_tags_is_low(capsys, unchecked):
-    assert run("creatures score --model creatures-confounded --tags 0 --count 50 --json") == 0
+    assert run("creatures score --model creatures-confounded --tags 0 --count 50 --maps 0 --json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["tags"] == 0
     assert told["whole"] <= 0.3

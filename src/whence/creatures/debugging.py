@@ -14,8 +14,8 @@ from whence.attribution import attribute_all
 from whence.creatures.code import PARTS
 from whence.creatures.drawing import NAMES, Creature
 from whence.creatures.score import Predict, answers, predictor, prepared, share
-from whence.creatures.train import Progress
 from whence.errors import ModelError
+from whence.interpretable.labelled import Progress
 from whence.metrics.pointing import pointing_hits
 from whence.metrics.relevance_mass import mass_inside
 from whence.models.classifier import Classifier

@@ -94,24 +94,27 @@ def share(chosen: Bool[Tensor, " n"]) -> float:
 
 
 def predictor(classifier: Classifier) -> Predict:
-    """Return the function from pixels to probabilities that :func:`score` asks for.
+    """Return the function from pixels to probabilities that :func:`score` asks for; it raises as :func:`logits`."""
+    return lambda pixels: classifier.scale.probabilities(logits(classifier, pixels))
 
-    It raises a ModelError where the classifier has no preprocessing, or another number of classes than there are.
+
+def logits(classifier: Classifier, pixels: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k"]:
+    """Return what a classifier says of pictures.
+
+    Raises
+    ------
+    ModelError
+        It has no preprocessing, or another number of classes than there are.
     """
-
-    def predict(pixels: UInt8[np.ndarray, "b h w 3"]) -> Float[Tensor, "b k"]:
-        x = move(classifier, torch.stack([one.input for one in prepared(classifier, pixels)]))
-        with opened(classifier) as session:
-            logits = [session.logits(session.run(part)) for part in torch.split(x, chunk_size(x))]
-            probabilities = session.scale.probabilities(torch.cat(logits))
-        if probabilities.shape[1] != CLASSES:
-            raise ModelError(
-                f"{classifier.name} tells {probabilities.shape[1]} classes apart, and there are {CLASSES} species of "
-                "creatures: give a model that was trained on them, as `whence creatures train` does"
-            )
-        return probabilities
-
-    return predict
+    x = move(classifier, torch.stack([one.input for one in prepared(classifier, pixels)]))
+    with opened(classifier) as session:
+        said = torch.cat([session.logits(session.run(part)) for part in torch.split(x, chunk_size(x))])
+    if said.shape[1] != CLASSES:
+        raise ModelError(
+            f"{classifier.name} tells {said.shape[1]} classes apart, and there are {CLASSES} species of "
+            "creatures: give a model that was trained on them, as `whence creatures train` does"
+        )
+    return said
 
 
 def prepared(classifier: Classifier, pixels: UInt8[np.ndarray, "b h w 3"]) -> list[Prepared]:
