@@ -1,5 +1,9 @@
 """`whence interpretable train`: make each filter of a layer mean one part."""
 
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +12,10 @@ import typer
 
 from whence.cli import console
 from whence.cli.console import DEFAULT_MODEL, Debug, Device, Json, Model, Precision, Seed, Trust, Weights
+from whence.errors import OptionError
 
+# For so many seconds a process leaves it to the first to say what went wrong.
+_PATIENCE = 20
 # A net that knows nothing yet is trained plainly first; a net that knows the pictures is not.
 _PLAIN = 12
 
@@ -27,9 +34,9 @@ def train(
         str,
         typer.Option(
             metavar="NAME[:key=value,...]",
-            help="all-positive, paper, matlab, mutual-information, or none for the mask alone.",
+            help="label-aware, all-positive, paper, matlab, mutual-information, or none for the mask alone.",
         ),
-    ] = "all-positive",
+    ] = "label-aware",
     relative: Annotated[float, typer.Option(min=0, help="How strongly filters are pulled, against the task.")] = 1.0,
     added: Annotated[
         bool | None,
@@ -89,47 +96,74 @@ def train(
     from whence.interpretable.training.starting import Start
     from whence.models.masked import ranks
 
-    check(out)
-    name, options = (None, {}) if loss == "none" else read_loss(loss)
-    shared: dict[str, Any] = {
-        "batch": batch,
-        "augment": augment,
-        "frozen_statistics": freeze_batch_norm,
-        "precision": precision,
-        "device": device.partition(":")[0],
-        "workers": workers,
-        "seed": seed,
-    }
-    recipe = Recipe(
-        plan=Plan(epochs=epochs, rate=rate, **shared),
-        layer=layer,
-        added=added,
-        loss=name,
-        options=options,
-        relative=relative,
-        control=control,
-    )
-    start = Start.load(model, weights=weights, trust=trust, seed=seed)
-    with console.stages(quiet=not ranks.first()) as tell:
-        read = read_data(
-            data, start.classifier, held_out, category=category, count=count, seed=seed, skip_broken=skip_broken,
-            progress=tell,
-        )  # fmt: skip
-        start = start.with_logits(len(read.labels), trust=trust, seed=seed)
-        fresh = weights == "random" or bool(start.new)
-        before = plain_epochs if plain_epochs is not None else _PLAIN if fresh else 0
-        recipe = replace(recipe, plain=Plan(epochs=before, rate=plain_rate, **shared))
-        said = train_into(out, start, read, recipe, half=half, progress=tell)
-    if ranks.first():
-        _tell(said, out, json)
+    with _told(out):
+        check(out)
+        kind, _, number = device.partition(":")
+        if number:
+            raise OptionError(f"--device {device}: give {kind}, and choose the card by CUDA_VISIBLE_DEVICES={number}")
+        name, options = (None, {}) if loss == "none" else read_loss(loss)
+        shared: dict[str, Any] = {
+            "batch": batch,
+            "augment": augment,
+            "frozen_statistics": freeze_batch_norm,
+            "precision": precision,
+            "device": kind,
+            "workers": workers,
+            "seed": seed,
+        }
+        recipe = Recipe(
+            plan=Plan(epochs=epochs, rate=rate, **shared),
+            layer=layer,
+            added=added,
+            loss=name,
+            options=options,
+            relative=relative,
+            control=control,
+        )
+        with console.stages(quiet=not ranks.first()) as tell:
+            start = Start.load(model, weights=weights, trust=trust, seed=seed)
+            read = read_data(
+                data, start.classifier, held_out, category=category, count=count, seed=seed, skip_broken=skip_broken,
+                progress=tell,
+            )  # fmt: skip
+            start = start.with_logits(len(read.labels), trust=trust, seed=seed)
+            fresh = weights == "random" or bool(start.new)
+            before = plain_epochs if plain_epochs is not None else _PLAIN if fresh else 0
+            recipe = replace(recipe, plain=Plan(epochs=before, rate=plain_rate, **shared))
+            said = train_into(out, start, read, recipe, half=half, progress=tell)
+        if ranks.first():
+            _tell(said, out, json)
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """Say warnings in one line each, errors once where there are several processes, and what is left by Ctrl-C."""
+    from whence.interpretable.training.folder import is_begun
+    from whence.models.masked import ranks
+
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: console.warn(f"warning: {message}")
+            yield
+    except KeyboardInterrupt:
+        if ranks.first():
+            left = "run the same command again, and it goes on from there" if is_begun(out) else "nothing was written"
+            console.warn(f"stopped: {left}")
+        raise typer.Exit(1) from None
+    except Exception:
+        if not ranks.first():
+            # The first process says it too, and its end is the end of all; what it did not meet is said here.
+            time.sleep(_PATIENCE)
+        raise
 
 
 def _tell(said: dict[str, Any], out: Path, json: bool) -> None:
+    for skipped in said["data"]["skipped"]:
+        console.warn(f"left out: {skipped}")
     if json:
         console.result({"folder": str(out), **said})
         return
-    for skipped in said["data"]["skipped"]:
-        console.warn(f"left out: {skipped}")
+    console.say(f"layer {said['layer']}")
     rows = [(name, f"{share:.2%}") for name, share in said["accuracy"].items()]
     console.table(("net", f"right of {said['data']['held_out']} held-out pictures"), rows)
     console.say(str(out))

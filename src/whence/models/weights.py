@@ -99,7 +99,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways
-        raise ModelError(f"{path} is damaged or no checkpoint ({error}): remove it to begin anew") from error
+        raise ModelError(f"{path} is damaged, or no checkpoint: remove it to begin anew") from error
     return content
 
 

@@ -1,8 +1,9 @@
 """The loop: batches in, weights out; in one process or several, at any precision, taken up again where it ended."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,22 +14,22 @@ from whence.errors import OptionError
 from whence.interpretable.labelled import Labelled
 from whence.interpretable.training.batches import Batches, Share, augmented, generator
 from whence.interpretable.training.checkpoints import Checkpoint
+from whence.interpretable.training.interrupts import held_back, ignored
 from whence.interpretable.training.objectives import Objective
 from whence.interpretable.training.plan import Plan
 from whence.models.extras import library
 from whence.models.outputs import logits_of
-from whence.models.random import undisturbed
 
 # What is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
-# What is to be said of an epoch: called with its number, after it.
+# What is to be said of an epoch: called with its number, from 1 on, after it.
 Epoch = Callable[[int], dict[str, Any]]
 
-_MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+_BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def accelerator(plan: Plan) -> Any:  # noqa: ANN401  (a library without types)
-    """Return what runs the plan: this process's device, its precision, and the processes that share its batches.
+    """Return what runs the plan: this process's device, and the processes that share its batches.
 
     Raises
     ------
@@ -38,36 +39,73 @@ def accelerator(plan: Plan) -> Any:  # noqa: ANN401  (a library without types)
         There is no such device here.
     """
     accelerate = library("accelerate", "training")
-    # One for each training: it would keep the precision of the last one otherwise.
+    # One for each training: it would keep the device of the last one otherwise.
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-    try:
-        made = accelerate.Accelerator(cpu=plan.device == "cpu", mixed_precision=_MIXED[plan.precision])
-    except (ValueError, RuntimeError) as error:
-        raise OptionError(f"precision={plan.precision!r} on {plan.device}: {error}") from error
+    made = accelerate.Accelerator(cpu=plan.device == "cpu", mixed_precision="no")
     if made.device.type != plan.device:
         raise OptionError(f"device={plan.device!r}: there is none here, give {made.device.type!r}")
     return made
 
 
-@dataclass(frozen=True)
-class Running:
-    """One training as it runs: what a checkpoint holds, but for its place."""
+@dataclass
+class _Training:
+    """One training as it runs; ``module`` is the net, or what shares its batches among processes."""
 
     net: nn.Module
-    optimiser: Any
-    schedule: Any
+    module: nn.Module
+    plan: Plan
     objective: Objective
-    scaler: Any = None
+    device: torch.device
+    share: Share
+    steps: int
+    checkpoint: Checkpoint | None
+    done: int = 0
+    course: list[dict[str, Any]] = field(default_factory=list)
 
-    def state(self) -> dict[str, Any]:
-        """Return all that the next step depends on."""
-        return {name: part.state_dict() for name, part in vars(self).items() if part is not None}
+    def __post_init__(self) -> None:
+        """Make what the weights are changed by, and go on from the checkpoint where there is one."""
+        plan, halved = self.plan, self.plan.precision == "float16"
+        learning = [p for p in self.net.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(learning, lr=plan.rate, weight_decay=plan.decay)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, plan.rate, total_steps=max(2, self.steps), pct_start=plan.warm_up
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=halved)
+        saved = self.checkpoint.read() if self.checkpoint else None
+        if saved:
+            self.done, self.course = saved["step"], saved["course"]
+            for name, part in self._parts().items():
+                part.load_state_dict(saved["running"][name])
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        for name, part in vars(self).items():
-            if part is not None:
-                part.load_state_dict(state[name])
+    def _parts(self) -> dict[str, Any]:
+        """Return all that the next step depends on, but for its number."""
+        names = ("net", "optimiser", "schedule", "scaler", "objective")
+        return {name: getattr(self, name) for name in names}
+
+    def write(self) -> None:
+        """Write the checkpoint, if there is to be one, and if this process is the one that writes."""
+        if self.checkpoint and self.share.rank == 0:
+            running = {name: part.state_dict() for name, part in self._parts().items()}
+            self.checkpoint.write({"step": self.done, "course": self.course, "running": running})
+
+    def step(self, x: Tensor, labels: Tensor) -> None:
+        """Change the weights by one batch."""
+        draw_from(self.device, self.plan.seed, 2, self.done, self.share.rank)
+        inputs = x.to(self.device, memory_format=torch.channels_last)
+        if self.plan.augment:
+            inputs = augmented(inputs, self.plan, self.done, self.share)
+        precision = getattr(torch, self.plan.precision)
+        self.optimiser.zero_grad()
+        with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
+            loss = self.objective(self.module, inputs.to(_float_type(self.net)), labels.to(self.device))
+        torch.autograd.backward(self.scaler.scale(loss))
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        # Where gradients overflowed nothing was learnt.
+        if self.scaler.get_scale() >= before:
+            self.schedule.step()
+        self.done += 1
 
 
 def fit(
@@ -83,59 +121,57 @@ def fit(
     """Train the net in place, and return what ``epoch`` and the objective said of each epoch.
 
     Where there is a checkpoint the training goes on from it, with the same weights in the end, to the bit on one
-    machine with one number of threads.
+    machine with one number of threads. Ctrl-C, and whatever ``progress`` raises, leave one.
+
+    In several processes each batch norm takes its statistics of this process's part of a batch, and what it keeps of
+    them is the first process's: with ``frozen_statistics`` the processes do what one would.
 
     Raises
     ------
     OptionError
-        The device or the precision cannot be had, or a batch cannot be shared equally.
+        There is no such device here, or a batch cannot be shared equally.
     OutputError
         The checkpoint is of another training.
+    ModelError
+        It is damaged.
+    NotFiniteError
+        The loss is NaN or infinite.
     """
     run = accelerator(plan)
     share = Share(run.process_index, run.num_processes)
+    share.rows(plan.pictures(len(data)))
     stage, tell = progress or ("", lambda *_: None)
-    with _trainable(net, plan), undisturbed(plan.seed):
-        steps = plan.steps(len(data))
-        optimiser = torch.optim.AdamW(
-            [p for p in net.parameters() if p.requires_grad], lr=plan.rate, weight_decay=plan.decay
-        )
-        module, optimiser = run.prepare(net.to(run.device), optimiser)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser.optimizer, plan.rate, total_steps=max(2, plan.epochs * steps), pct_start=plan.warm_up
-        )
-        running = Running(net, optimiser.optimizer, schedule, objective, run.scaler)
-        saved = checkpoint.read() if checkpoint else None
-        done, course = (saved["step"], saved["course"]) if saved else (0, [])
-        if saved:
-            running.restore(saved["running"])
-        batches = Batches(plan, len(data), share, done)
-        for step, (x, labels) in enumerate(loader(data, plan, batch_sampler=batches), done):
-            draw_from(run.device, plan.seed, step, share.rank)
-            inputs = x.to(run.device, memory_format=torch.channels_last)
-            if plan.augment:
-                inputs = augmented(inputs, plan, step, share)
-            with run.autocast():
-                loss = objective(module, inputs.to(_float_type(net)), labels.to(run.device))
-            optimiser.zero_grad()
-            run.backward(loss)
-            optimiser.step()
-            if not optimiser.step_was_skipped:
-                schedule.step()
-            tell(stage, step + 1, plan.epochs * steps)
-            ended = (step + 1) % steps == 0
-            if ended:
-                course.append({"epoch": (step + 1) // steps, **objective.course(), **(epoch or _silent)(step)})
-            if checkpoint and run.is_main_process and (ended or checkpoint.due()):
-                checkpoint.write({"step": step + 1, "course": course, "running": running.state()})
-        run.unwrap_model(module, keep_fp32_wrapper=False)
+    each = plan.steps(len(data))
+    with (
+        _trainable(net, plan),
+        _generators(run.device),
+        _prepared(run, net) as module,
+        held_back() as interrupted,
+    ):
+        _warn_of_statistics(net, share)
+        at = _Training(net, module, plan, objective, run.device, share, plan.epochs * each, checkpoint)
+        batches = Batches(plan, len(data), share, at.done)
+        for x, labels in loader(data, plan, batch_sampler=batches):
+            at.step(x, labels)
+            if ended := at.done % each == 0:
+                number = at.done // each
+                at.course.append({"epoch": number, **objective.course(), **(epoch(number) if epoch else {})})
+            if ended or interrupted() or (checkpoint and checkpoint.due()):
+                at.write()
+            if interrupted():
+                raise KeyboardInterrupt
+            try:
+                tell(stage, at.done, at.steps)
+            except BaseException:
+                at.write()
+                raise
         run.wait_for_everyone()
-    return course
+    return at.course
 
 
 def loader(data: Labelled, plan: Plan, **how: Any) -> DataLoader[Any]:  # noqa: ANN401
     """Return what reads the data in batches; the global generator is left alone."""
-    return DataLoader(data, num_workers=plan.workers, generator=torch.Generator(), **how)
+    return DataLoader(data, num_workers=plan.workers, generator=torch.Generator(), worker_init_fn=ignored, **how)
 
 
 def draw_from(device: torch.device, *at: int) -> None:
@@ -145,21 +181,50 @@ def draw_from(device: torch.device, *at: int) -> None:
         torch.cuda.set_rng_state(generator(*at, device=device).get_state(), device)
 
 
-def _silent(_: int) -> dict[str, Any]:
-    return {}
+@contextmanager
+def _prepared(run: Any, net: nn.Module) -> Iterator[nn.Module]:  # noqa: ANN401
+    """Give what shares the net's batches among the processes; what accelerate leaves on the net goes again."""
+    before = set(vars(net))
+    try:
+        yield run.prepare_model(net)
+    finally:
+        for name in set(vars(net)) - before:
+            delattr(net, name)
+
+
+@contextmanager
+def _generators(device: torch.device) -> Iterator[None]:
+    """Leave the global generators as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
 
 
 def _float_type(net: nn.Module) -> torch.dtype:
     return next(p.dtype for p in net.parameters() if p.is_floating_point())
 
 
+def _warn_of_statistics(net: nn.Module, share: Share) -> None:
+    if (
+        share.processes > 1
+        and share.rank == 0
+        and any(isinstance(m, _BatchNorm) and m.training for m in net.modules())
+    ):
+        warnings.warn(
+            f"batch norms take their statistics of each process's part of a batch, one of {share.processes}: freeze "
+            "them to train as one process would",
+            stacklevel=3,
+        )
+
+
 @contextmanager
 def _trainable(net: nn.Module, plan: Plan) -> Iterator[None]:
-    """Put the net into training mode inside, but for what the plan keeps as it is."""
+    """Put the net into training mode inside, but for what the plan keeps as it is; afterwards all is as it was."""
+    modes = {module: module.training for module in net.modules()}
+    last = any(_is_channels_last(p) for p in net.parameters())
     still = [module for path in plan.frozen for module in net.get_submodule(path).modules()]
     fixed = [parameter for path in plan.frozen for parameter in net.get_submodule(path).parameters()]
     if plan.frozen_statistics:
-        still += [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        still += [module for module in net.modules() if isinstance(module, _BatchNorm)]
     learning = [parameter for parameter in fixed if parameter.requires_grad]
     net.train().to(memory_format=torch.channels_last)
     for module in still:
@@ -169,9 +234,16 @@ def _trainable(net: nn.Module, plan: Plan) -> Iterator[None]:
     try:
         yield
     finally:
+        net.zero_grad()
         for parameter in learning:
             parameter.requires_grad = True
-        net.to(memory_format=torch.contiguous_format).train(False)
+        net.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+        for module, training in modes.items():
+            module.training = training
+
+
+def _is_channels_last(p: Tensor) -> bool:
+    return p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -54,8 +54,13 @@ def check(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: choose a new folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / _CHECKPOINTS).is_dir():
+    if out.is_dir() and any(out.iterdir()) and not is_begun(out):
         raise OutputError(f"{out} is there already and holds no training to go on with: choose a new folder")
+
+
+def is_begun(out: Path) -> bool:
+    """Return whether a folder holds a training that can go on."""
+    return (out / _CHECKPOINTS).is_dir()
 
 
 def train_into(
@@ -99,13 +104,14 @@ def train_into(
     said = _said(found, start, data, recipe, time.perf_counter() - began)
     if ranks.first():
         for name, net in found.nets.items():
-            _write(out if name == "interpretable" else out / name, net, start, data, half, f"{out.name} ({name})")
+            ours = name == "interpretable"
+            _write(*((out, out.name) if ours else (out / name, f"{out.name}, {name}")), net, start, data, half)
         (out / COURSE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(out / _CHECKPOINTS)
     return said
 
 
-def _write(folder: Path, net: nn.Module, start: Start, data: Data, half: bool, name: str) -> None:
+def _write(folder: Path, name: str, net: nn.Module, start: Start, data: Data, half: bool) -> None:
     folder.mkdir(exist_ok=True)
     write(
         folder,

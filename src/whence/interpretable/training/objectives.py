@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,8 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from whence.errors import NotFiniteError
 from whence.interpretable.information import terms
-from whence.interpretable.losses import filter_loss
+from whence.interpretable.losses import WEIGHED, filter_loss
 from whence.interpretable.strength import Strength
 from whence.models.masked import ranks
 from whence.models.masked.categories import Categories
@@ -67,6 +69,11 @@ def task_loss(logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"], smoothing
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
+def meant(loss: Float[Tensor, ""]) -> float:
+    """Return the mean of a loss over the processes."""
+    return (ranks.summed(loss.detach()) / ranks.count()).item()
+
+
 @dataclass
 class Task:
     """The task alone."""
@@ -78,8 +85,14 @@ class Task:
         self, module: nn.Module, x: Float[Tensor, "b c h w"], labels: Int[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         """Run the module and return the task's loss."""
-        loss = task_loss(logits_of(module(x)), labels, self.smoothing)
-        self.means.add(task=(ranks.summed(loss.detach()) / ranks.count()).item())
+        return self._counted(task_loss(logits_of(module(x)), labels, self.smoothing))
+
+    def _counted(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Take a loss into the mean; what is not finite would be the end of all weights."""
+        value = meant(loss)
+        if not isfinite(value):
+            raise NotFiniteError(f"the loss has become {value}: give a lower learning rate, in a new folder")
+        self.means.add(task=value)
         return loss
 
     def course(self) -> dict[str, Any]:
@@ -97,7 +110,7 @@ class Task:
 
 
 class Distilled(Task):
-    """The task, half of it replaced by what a teacher says of the same pictures.
+    """What a teacher says of the same pictures, and a little of the task.
 
     Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (arXiv:1503.02531): the cross-entropy
     between both nets' probabilities at a temperature, times its square.
@@ -115,9 +128,7 @@ class Distilled(Task):
             taught = (logits_of(self.teacher(x)) / self.temperature).softmax(1)
         logits = logits_of(module(x))
         distance = F.cross_entropy(logits / self.temperature, taught) * self.temperature**2
-        loss = self.share * distance + (1 - self.share) * task_loss(logits, labels, self.smoothing)
-        self.means.add(task=(ranks.summed(loss.detach()) / ranks.count()).item())
-        return loss
+        return self._counted(self.share * distance + (1 - self.share) * task_loss(logits, labels, self.smoothing))
 
 
 class Filters:
@@ -130,7 +141,7 @@ class Filters:
     loss, options
         A name of ``LOSSES`` and the loss's own options; None for the mask alone.
     densities
-        The share of the training pictures of each class, which ``matlab`` weighs by; None for a single category.
+        The share of the training pictures of each class, by which some losses weigh; None for a single category.
     settled
         After so many steps categories are kept as they are.
     """
@@ -157,17 +168,17 @@ class Filters:
         """Run the module and return both losses together."""
         with self.net.recording() as raw:
             task = self.task(module, x, labels)
-        (maps,), due = raw, self.step % self.strength.every == 0
+        (maps,) = raw
         positive = self._positive(maps, labels)
-        self.step += 1
-        if due:
+        # Now and then, and in each epoch.
+        if self.step % self.strength.every == 0 or "prior" not in self.task.means.sums:
             self.task.means.add(**{name: value.mean().item() for name, value in vars(terms(maps)).items()})
+        self.step += 1
         if self.loss is None:
             return task
         filters = filter_loss(self.loss, maps, positive, **self._options()).sum()
         self.strength = self.strength.after(task, filters, maps)
-        if due:
-            self.task.means.add(filters=filters.item(), weight=self.strength.weight)
+        self.task.means.add(filters=meant(filters), weight=self.strength.weight)
         return task + self.strength.weight * filters
 
     @property
@@ -185,7 +196,7 @@ class Filters:
 
     def _options(self) -> dict[str, Any]:
         """Return the loss's options, with the share of pictures of each filter's category."""
-        if self.loss != "matlab" or self.densities is None or self.categories is None:
+        if self.loss not in WEIGHED or self.densities is None or self.categories is None:
             return dict(self.options)
         density = self.densities.to(self.categories.activation.device)[self.categories.assigned()]
         return {"density": density, **self.options}
@@ -193,9 +204,10 @@ class Filters:
     def course(self) -> dict[str, Any]:
         """Return the mean losses and terms, the categories, and how many filters changed theirs since the last time.
 
-        The terms are prior, inter-category and spatial, means over the filters, in nats.
+        The terms are prior, inter-category and spatial, means over the filters, in nats; what there is none of is
+        None.
         """
-        found = self.task.course()
+        found = {"filters": None, "weight": None, **self.task.course()}
         if self.categories is None:
             return {**found, "categories": None, "changed": None}
         now = self.categories.assigned().tolist()

@@ -29,7 +29,7 @@ class Plan:
     frozen_statistics
         Keep the statistics of batch norms as they are.
     precision
-        In what the net computes; halves by autocast.
+        In what the net computes; halves by autocast, its weights in float32; ``float16`` on GPUs alone.
     device
         ``cpu``, or ``cuda`` or ``mps`` for what this process finds there.
     workers
@@ -63,6 +63,8 @@ class Plan:
             raise OptionError(
                 f"smoothing={self.smoothing}, warm_up={self.warm_up}: give shares below 1, warm_up above 0"
             )
+        if self.precision == "float16" and self.device == "cpu":
+            raise OptionError("precision='float16' is for GPUs: on the cpu give 'bfloat16' or 'float32'")
 
     def steps(self, pictures: int) -> int:
         """Return how many steps an epoch of so many pictures has."""

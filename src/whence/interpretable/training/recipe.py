@@ -43,7 +43,7 @@ class Recipe:
     added: bool | None = None
     beta: float = 4.0
     centre: Centre = "argmax"
-    loss: str | None = "all-positive"
+    loss: str | None = "label-aware"
     options: Mapping[str, Any] = field(default_factory=dict)
     relative: float = 1.0
     settled: float = 0.5

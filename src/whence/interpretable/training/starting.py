@@ -8,6 +8,7 @@ from torch import nn
 from whence.errors import ModelError
 from whence.models.classifier import Classifier
 from whence.models.load import load_model
+from whence.models.outputs import logits_of
 from whence.models.session import move, opened
 from whence.models.writing import Origin
 
@@ -60,6 +61,11 @@ class Start:
         made.load_state_dict(kept, strict=False)
         old = self.classifier
         new = Classifier(made, old.preprocess, None, old.name, spec=old.spec)
+        if logits(new) != count:
+            raise ModelError(
+                f"{old.name} was built for {count} logits and gives {logits(new)}: let its function return as many "
+                "as it is asked for"
+            )
         return Start(new, origin, tuple(name for name in own if name not in kept))
 
     def _built(self, count: int, trust: bool, seed: int) -> tuple[Origin, nn.Module]:
@@ -82,4 +88,4 @@ def logits(classifier: Classifier) -> int:
     """Return how many logits a model gives."""
     shape = classifier.input or (3, 224, 224)
     with opened(classifier) as session:
-        return session.logits(session.run(move(classifier, torch.zeros(2, *shape)))).shape[1]
+        return logits_of(session.run(move(classifier, torch.zeros(2, *shape)))).shape[1]

@@ -1,6 +1,7 @@
 """The phases of an interpretable training, each of which can be taken up again."""
 
 import copy
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,16 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from whence.errors import ModelError
 from whence.interpretable.labelled import Labelled
 from whence.interpretable.losses import LABELLED
 from whence.interpretable.strength import Strength
-from whence.interpretable.training.checkpoints import Checkpoint
+from whence.interpretable.training.checkpoints import Checkpoint, fingerprint
 from whence.interpretable.training.fitting import Progress, accuracy, fit
 from whence.interpretable.training.objectives import Filters, Task
 from whence.interpretable.training.plan import Plan
 from whence.interpretable.training.recipe import Recipe
 from whence.models.classifier import Classifier
+from whence.models.masked import ranks
 from whence.models.masked.wrapper import Interpretable, interpretable
+from whence.models.outputs import logits_of
 from whence.models.session import move, opened
 
 Course = list[dict[str, Any]]
@@ -92,19 +96,24 @@ def train(
     data, held_out
         The pictures to train on, and those on which it is right or wrong.
     checkpoints
-        A folder that is there, for a file for each phase: run again with it the training goes on where it ended,
-        with the same weights in the end. None keeps none.
+        A folder for a file for each phase: run again with it the training goes on where it ended, with the same
+        weights in the end. None keeps none.
     progress
         Told ``(phase, steps done, steps)``.
 
     Raises
     ------
-    OptionError
+    OptionError, NotFiniteError
         As ``interpretable`` and ``fit``.
     LayerError
         The layer does not exist, or has no map.
+    ModelError
+        The model has another number of logits than there are classes, or a checkpoint is damaged.
+    OutputError
+        The checkpoints are of a training with another model, other pictures or another recipe.
     """
-    run = _Training(data, held_out, checkpoints, {**recipe.settings(), "pictures": len(data)}, progress)
+    settings = {} if checkpoints is None else _settings(model, data, held_out, recipe)
+    run = _Training(data, held_out, checkpoints, settings, progress)
     plain = copy.deepcopy(model)
     course: Course = []
     # What cannot be wrapped is refused before any epoch.
@@ -116,8 +125,20 @@ def train(
         course += run.phase("control", control, recipe.plan, Task(recipe.plan.smoothing))
     masked = copy.deepcopy(wrapped)
     course += run.phase("interpretable", masked, recipe.plan, _objective(masked, data, recipe))
+    # Without epochs of its own it is where it always was.
+    plain.to(next(masked.parameters()).device)
     found = Trained(masked, plain, control, course, {})
     return replace(found, accuracy={name: accuracy(net, held_out, recipe.plan) for name, net in found.nets.items()})
+
+
+def _settings(model: nn.Module, data: Labelled, held_out: Labelled, recipe: Recipe) -> dict[str, Any]:
+    """Return all that decides the weights and the course."""
+    return {
+        **recipe.settings(),
+        "model": Classifier(model).fingerprint[:16],
+        "pictures": fingerprint(data),
+        "held-out pictures": fingerprint(held_out),
+    }
 
 
 def _wrapped(plain: nn.Module, data: Labelled, recipe: Recipe) -> Interpretable:
@@ -125,15 +146,28 @@ def _wrapped(plain: nn.Module, data: Labelled, recipe: Recipe) -> Interpretable:
     x = torch.stack([data[index][0] for index in range(min(2, len(data)))])
     wrap = partial(interpretable, plain, x, added=recipe.added, beta=recipe.beta, centre=recipe.centre)
     made, classes = wrap(recipe.layer), len(data.classes)
-    if _logits(plain, x) > 1 and (classes <= made.form.filters or recipe.loss in LABELLED):
+    logits = _checked(plain, x, made.form.layer, recipe.beta, classes)
+    if logits > 1 and (classes <= made.form.filters or recipe.loss in LABELLED):
         return wrap(made.form.layer, classes=classes)
     return made
 
 
-def _logits(net: nn.Module, x: Tensor) -> int:
-    classifier = Classifier(net)
+def _checked(plain: nn.Module, x: Tensor, layer: str, beta: float, classes: int) -> int:
+    """Return the number of logits; maps of which a mask leaves a single place are warned of."""
+    classifier = Classifier(plain)
     with opened(classifier) as session:
-        return session.logits(session.run(move(classifier, x))).shape[1]
+        recording = session.record(move(classifier, x), [layer])
+    h, w = recording.activations[layer].shape[2:]
+    if max(h, w) <= beta and ranks.first():
+        warnings.warn(
+            f"the mask leaves a single one of the {h} x {w} places of layer {layer!r}: choose an earlier layer, or "
+            "give larger pictures",
+            stacklevel=4,
+        )
+    logits = logits_of(recording.output).shape[1]
+    if logits not in (classes, 1) or (logits == 1 and classes != 2):
+        raise ModelError(f"the model gives {logits} logits for pictures of {classes} classes: give one logit a class")
+    return logits
 
 
 def _objective(net: Interpretable, data: Labelled, recipe: Recipe) -> Filters:
