@@ -29,7 +29,11 @@ def again(folder, model, module=None, spec=None, options=None, **changed):
 
 @pytest.mark.parametrize(
     ("spec", "options"),
-    [("torchvision:squeezenet1_1", {"num_classes": 3}), ("timm:mobilenetv2_035", {"num_classes": 3})],
+    [
+        ("torchvision:squeezenet1_1", {"num_classes": 3}),
+        ("torchvision:googlenet", {"num_classes": 3}),
+        ("timm:mobilenetv2_035", {"num_classes": 3}),
+    ],
 )
 def test_a_library_s_model_comes_back(tmp_path, spec, options):
     model = load_model(spec, weights="random", **options)

@@ -40,6 +40,8 @@ class Creature:
         The variants of (beak, crest, tail, feet) that the class has, also of parts left out.
     missing
         The parts left out.
+    strange
+        The parts drawn in a shape that no species has, whatever ``variants`` says of them.
     tag
         The class whose tag it wears, None where it wears none. ``parts`` holds the tag's plate.
     """
@@ -51,6 +53,7 @@ class Creature:
     variants: Word
     missing: tuple[Part, ...] = ()
     tag: int | None = None
+    strange: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,16 @@ def draw(
     *,
     drop: Collection[str] = (),
     keep: Collection[str] | None = None,
+    strange: Collection[str] = (),
     occluders: bool = True,
     tag: int | None = None,
     size: int = 64,
 ) -> Creature:
     """Draw a creature.
 
-    The same seed gives the same creature in the same scene, whatever is left out, hidden or tagged. A creature
-    without its crest looks like one of a species that has none; while two parts are left out at most, those that are
-    seen leave one class all the same.
+    The same seed gives the same creature in the same scene, whatever is left out, strange, hidden or tagged. A
+    creature without its crest looks like one of a species that has none; while two parts are left out at most, those
+    that are seen leave one class all the same.
 
     Parameters
     ----------
@@ -89,6 +93,9 @@ def draw(
         The class, 0 to 8; the seed's own when not given.
     drop, keep
         The deciding parts to leave out, or the only ones to draw.
+    strange
+        The deciding parts to draw in a shape that no species has: a trumpet, a top hat, a curl, wheels. Their colours
+        and all else stay as they are.
     occluders
         Whether bars and blobs may hide some of the creature, in 35 % of the pictures.
     tag
@@ -99,22 +106,25 @@ def draw(
     Raises
     ------
     OptionError
-        For a class or a part that does not exist, and for ``drop`` together with ``keep``.
+        For a class or a part that does not exist, for ``drop`` together with ``keep``, and for a strange part that is
+        left out.
     """
     missing = _missing(drop, keep)
+    odd = _strange(strange, missing)
     species, stance, coat, surroundings, cover, lens = np.random.default_rng(seed).spawn(6)
     own = int(species.integers(CLASSES))
     label = own if label is None else _class(label)
     palette = Palette.drawn(coat)
     sheet = _Sheet(scene.background(surroundings, palette, size), np.zeros((size, size), dtype=np.uint8))
-    sheet, centroids = _with_creature(sheet, _placed(stance, WORDS[label], size), missing, coat, palette)
+    sheet, centroids = _with_creature(sheet, _placed(stance, WORDS[label], size, odd), missing, coat, palette)
     if occluders:
         for hidden in scene.occluders(cover, size):
             sheet = sheet.covered(scene.hide(cover, sheet.canvas, hidden, palette), hidden, "occluder")
     if tag is not None:
         canvas, plate = tagged(sheet.canvas, _class(tag), tuple(species.integers(2, size=2).tolist()))
         sheet = sheet.covered(canvas, plate, "tag")
-    return Creature(scene.exposed(lens, sheet.canvas), label, sheet.parts, centroids, WORDS[label], missing, tag)
+    pixels = scene.exposed(lens, sheet.canvas)
+    return Creature(pixels, label, sheet.parts, centroids, WORDS[label], missing, tag, odd)
 
 
 def draw_many(
@@ -122,18 +132,21 @@ def draw_many(
     seed: int,
     *,
     missing: Sequence[int] = (0,),
+    strange: int = 0,
     tags: float | None = None,
     occluders: bool = True,
     size: int = 64,
 ) -> Iterator[Creature]:
     """Draw ``count`` creatures of random classes, one after the other.
 
-    Creature i is the same in the same scene, whatever the count and the tags.
+    Creature i is the same in the same scene, whatever the count, the strange parts and the tags.
 
     Parameters
     ----------
     missing
         How many of the four deciding parts are left out, one of these numbers for each creature.
+    strange
+        How many of them are drawn in a shape that no species has, as for :func:`draw`.
     tags
         The share of creatures that wear the tag of their own class; the others wear another's. With 1 all wear their
         own, with 0 all wear another's. None: no tags.
@@ -141,24 +154,31 @@ def draw_many(
     Raises
     ------
     OptionError
-        For a negative count or seed, a number of missing parts that is not 0 to 4, and tags that are no share.
+        For a negative count or seed, a number of missing or strange parts that is not 0 to 4, more than four of both
+        together, and tags that are no share.
     """
     if count < 0 or seed < 0 or not set(missing) <= set(range(len(PARTS) + 1)) or not missing:
         raise OptionError(
             f"cannot draw {count} creatures with seed {seed} and missing={tuple(missing)}: "
             f"count and seed start at 0, and of the four parts 0 to 4 can be missing"
         )
+    if not 0 <= strange <= len(PARTS) - max(missing):
+        raise OptionError(
+            f"strange={strange} with missing={tuple(missing)}: of a creature's four parts 0 to 4 can be strange or "
+            "missing, both together"
+        )
     if tags is not None and not 0 <= tags <= 1:
         raise OptionError(f"tags={tags}: give the share of creatures that wear their own tag, from 0 to 1")
     for index in range(count):
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
         label = int(generator.integers(CLASSES))
-        drop = generator.permutation(PARTS)[: generator.choice(missing)].tolist()
+        order = generator.permutation(PARTS).tolist()
+        drop, odd = order[: generator.choice(missing)], order[len(order) - strange :]
         tag = None if tags is None else _tag(generator, label, tags)
-        yield draw(generator, label, drop=drop, occluders=occluders, tag=tag, size=size)
+        yield draw(generator, label, drop=drop, strange=odd, occluders=occluders, tag=tag, size=size)
 
 
-def _placed(stance: np.random.Generator, word: Word, size: int) -> dict[str, Shape]:
+def _placed(stance: np.random.Generator, word: Word, size: int, strange: Collection[Part] = ()) -> dict[str, Shape]:
     """Return the outline of every part in pixels."""
     build = Build.drawn(stance)
     pose = Pose.drawn(stance, build, size)
@@ -168,7 +188,8 @@ def _placed(stance: np.random.Generator, word: Word, size: int) -> dict[str, Sha
         "head": shapes.head(build),
         "eye": shapes.eye(build),
     }
-    outlines |= {part: shapes.deciding(part, variant, build) for part, variant in zip(PARTS, word, strict=True)}
+    for part, variant in zip(PARTS, word, strict=True):
+        outlines[part] = shapes.deciding(part, shapes.STRANGE if part in strange else variant, build)
     return {name: pose.place(outline) for name, outline in outlines.items()}
 
 
@@ -205,6 +226,18 @@ def _missing(drop: Collection[str], keep: Collection[str] | None) -> tuple[Part,
     """Return the parts to leave out, in the order of the code."""
     if drop and keep is not None:
         raise OptionError("give the parts to drop or the parts to keep, not both")
-    if unknown := {*drop, *(keep or ())} - set(PARTS):
-        raise OptionError(f"no part {', '.join(map(repr, sorted(unknown)))} decides: there are {', '.join(PARTS)}")
+    _check_parts({*drop, *(keep or ())})
     return tuple(part for part in PARTS if (part in drop if keep is None else part not in keep))
+
+
+def _strange(parts: Collection[str], missing: Collection[Part]) -> tuple[Part, ...]:
+    """Return the parts to draw in a shape that no species has, in the order of the code."""
+    _check_parts(parts)
+    if both := [part for part in missing if part in parts]:
+        raise OptionError(f"{', '.join(both)} cannot be both strange and left out: draw or drop each part")
+    return tuple(part for part in PARTS if part in parts)
+
+
+def _check_parts(parts: Collection[str]) -> None:
+    if unknown := set(parts) - set(PARTS):
+        raise OptionError(f"no part {', '.join(map(repr, sorted(unknown)))} decides: there are {', '.join(PARTS)}")

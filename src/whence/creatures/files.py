@@ -12,7 +12,15 @@ from whence.creatures.drawing import NAMES, Creature, draw_many
 from whence.creatures.folders import new_folder
 
 _LOCATED = NAMES[1:9]
-_COLUMNS = ("file", "label", *PARTS, "missing", "tag", *(f"{name}_{axis}" for name in _LOCATED for axis in "xy"))
+_COLUMNS = (
+    "file",
+    "label",
+    *PARTS,
+    "missing",
+    "strange",
+    "tag",
+    *(f"{name}_{axis}" for name in _LOCATED for axis in "xy"),
+)
 
 
 def write(
@@ -21,6 +29,7 @@ def write(
     seed: int,
     *,
     missing: Sequence[int] = (0,),
+    strange: int = 0,
     tags: float | None = None,
     size: int = 64,
     progress: Callable[[int, int], None] | None = None,
@@ -30,8 +39,9 @@ def write(
     - ``00000.png``, ...: the pictures;
     - ``parts/00000.png``, ...: which part is seen in each pixel, an index of ``NAMES``, 8 bits;
     - ``deciding/00000.png``, ...: white where one of the four parts is seen that decide, black elsewhere;
-    - ``creatures.csv``: file, label, the four variants, the parts left out, the label whose tag is worn (empty for no
-      tag), and each part's middle in pixels (empty for a part that is not drawn).
+    - ``creatures.csv``: file, label, the four variants of its species, the parts left out, those in a shape that no
+      species has, the label whose tag is worn (empty for no tag), and each part's middle in pixels (empty for a part
+      that is not drawn).
 
     Raises
     ------
@@ -43,7 +53,8 @@ def write(
             (folder / name).mkdir()
         rows = csv.writer(table)
         rows.writerow(_COLUMNS)
-        for index, creature in enumerate(draw_many(count, seed, missing=missing, tags=tags, size=size)):
+        creatures = draw_many(count, seed, missing=missing, strange=strange, tags=tags, size=size)
+        for index, creature in enumerate(creatures):
             file = f"{index:05d}.png"
             Image.fromarray(creature.pixels).save(folder / file)
             Image.fromarray(creature.parts).save(folder / "parts" / file)
@@ -60,4 +71,4 @@ def _row(creature: Creature) -> list[str]:
     middles = [creature.centroids.get(name, ()) for name in _LOCATED]
     places = [f"{middle[axis]:.2f}" if middle else "" for middle in middles for axis in (0, 1)]
     tag = "" if creature.tag is None else LABELS[creature.tag]
-    return [LABELS[creature.label], *variants, "+".join(creature.missing), tag, *places]
+    return [LABELS[creature.label], *variants, "+".join(creature.missing), "+".join(creature.strange), tag, *places]

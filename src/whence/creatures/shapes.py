@@ -16,6 +16,9 @@ Polygon = Float[np.ndarray, "_ 2"]
 Shape = tuple[Polygon, ...]
 Point = tuple[float, float]
 
+# The variant of a part that no species has: each has its own three, 0 to 2.
+STRANGE = 3
+
 _TURN = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
@@ -79,6 +82,12 @@ def _spoon() -> Shape:
     return limb([(0.1, 0.03), (0.45, 0.03)], [0.09, 0.07]), ellipse((0.52, 0.03), (0.13, 0.15))
 
 
+def _trumpet() -> Shape:
+    above = [(0.1, -0.07), (0.3, -0.06), (0.43, -0.12), (0.49, -0.23)]
+    below = [(0.49, 0.25), (0.43, 0.15), (0.3, 0.08), (0.1, 0.09)]
+    return (np.array(above + below),)
+
+
 def _spikes() -> Shape:
     spike = (np.array([(-0.09, -0.1), (0.0, -0.55), (0.09, -0.1)]),)
     return turned(spike, -0.75) + turned(spike, -0.1) + turned(spike, 0.55)
@@ -86,6 +95,10 @@ def _spikes() -> Shape:
 
 def _ball() -> Shape:
     return limb([(-0.03, -0.1), (-0.06, -0.4)], [0.07, 0.06]), ellipse((-0.06, -0.43), (0.14, 0.14))
+
+
+def _hat() -> Shape:
+    return limb([(-0.3, -0.16), (0.3, -0.16)], [0.08, 0.08]), limb([(0.0, -0.16), (0.0, -0.5)], [0.28, 0.32])
 
 
 def _fan() -> Shape:
@@ -103,6 +116,12 @@ def _band() -> Shape:
     return (limb([(0.05, 0.0), (-0.4, 0.02), (-0.74, 0.0)], [0.17, 0.14, 0.14]),)
 
 
+def _curl() -> Shape:
+    turn, radius = np.linspace(0.5 * np.pi, 2.45 * np.pi, 14), np.linspace(0.21, 0.17, 14)
+    coil = np.stack([-radius * np.cos(turn) - 0.46, radius * np.sin(turn)], axis=1)
+    return (limb(np.concatenate([[(0.05, 0.05), (-0.2, 0.17)], coil]), [0.14, 0.13, *[0.12] * 14]),)
+
+
 def _clawed() -> Shape:
     toes = [limb([(0.0, 0.32), tip], [0.1, 0.03]) for tip in ((-0.14, 0.58), (0.05, 0.62), (0.22, 0.54))]
     return (limb([(0.0, 0.0), (0.0, 0.36)], [0.1, 0.1]), *toes)
@@ -116,12 +135,16 @@ def _stilt() -> Shape:
     return limb([(0.0, 0.0), (0.0, 0.64)], [0.065, 0.055]), ellipse((0.0, 0.36), (0.075, 0.065))
 
 
+def _wheel() -> Shape:
+    return limb([(0.0, 0.0), (0.0, 0.4)], [0.08, 0.08]), ellipse((0.0, 0.46), (0.16, 0.16))
+
+
 # The beaks point forwards and the crests up, from the middle of the head; the tails point backwards from the trunk,
-# and the feet are one leg, down from where it leaves the trunk.
-_BEAKS = (_cone(), _hook(), _spoon())
-_CRESTS: tuple[Shape, ...] = ((), _spikes(), _ball())
-_TAILS = (_fan(), _fork(), _band())
-_LEGS = (_clawed(), _webbed(), _stilt())
+# and the feet are one leg, down from where it leaves the trunk. The last of each is STRANGE.
+_BEAKS = (_cone(), _hook(), _spoon(), _trumpet())
+_CRESTS: tuple[Shape, ...] = ((), _spikes(), _ball(), _hat())
+_TAILS = (_fan(), _fork(), _band(), _curl())
+_LEGS = (_clawed(), _webbed(), _stilt(), _wheel())
 
 
 def body(build: Build) -> Shape:
@@ -147,22 +170,22 @@ def eye(build: Build) -> Shape:
 
 
 def beak(variant: int, build: Build) -> Shape:
-    """Return a straight cone, a hook bent down, or a spoon: a thin stalk with a disc."""
+    """Return a straight cone, a hook bent down, or a spoon: a thin stalk with a disc; strange: a trumpet."""
     return _on_head(_BEAKS[variant], build)
 
 
 def crest(variant: int, build: Build) -> Shape:
-    """Return nothing, three spikes, or a ball on a stalk."""
+    """Return nothing, three spikes, or a ball on a stalk; strange: a top hat."""
     return _on_head(_CRESTS[variant], build)
 
 
 def tail(variant: int, build: Build) -> Shape:
-    """Return a broad fan, a fork of two prongs, or one long band."""
+    """Return a broad fan, a fork of two prongs, or one long band; strange: a curl."""
     return moved(turned(_TAILS[variant], build.wag - 0.1), (-0.32 * build.length, -0.03))
 
 
 def feet(variant: int, build: Build) -> Shape:
-    """Return two legs with three claws each, with webs, or bare stilts with a knee."""
+    """Return two legs with three claws each, with webs, or bare stilts with a knee; strange: with wheels."""
     leg = _LEGS[variant]
     return moved(leg, (-0.19 * build.stride, 0.2)) + moved(leg, (0.2 * build.stride, 0.2))
 
@@ -179,11 +202,11 @@ _DECIDING = {"beak": beak, "crest": crest, "tail": tail, "feet": feet}
 
 
 def deciding(part: Part, variant: int, build: Build) -> Shape:
-    """Return one of the three variants, 0 to 2, of a part that decides."""
+    """Return one of the three variants, 0 to 2, of a part that decides, or its ``STRANGE`` one."""
     return _DECIDING[part](variant, build)
 
 
 def extent(build: Build) -> Float[np.ndarray, "n 2"]:
     """Return the corners of every variant of every part at once: the room of all species of this build."""
-    variants = [deciding(part, variant, build) for part in PARTS for variant in range(3)]
+    variants = [deciding(part, variant, build) for part in PARTS for variant in range(STRANGE)]
     return np.concatenate([polygon for shape in (body(build), head(build), *variants) for polygon in shape])

@@ -15,6 +15,7 @@ from whence.errors import ModelError
 from whence.models.folder import FILE, ModelFile, built, bundled, read
 from whence.models.load import PYTHON
 from whence.models.sources.request import RANDOM, Request, Shape
+from whence.models.sources.torchvision import as_published
 from whence.models.targets import Activation
 from whence.models.wrapped import Wrapped, WrapperForm
 from whence.pictures.preprocess import Preprocess, Preprocessing
@@ -58,7 +59,8 @@ class Origin:
                 f"{spec!r} is a folder, which a model file cannot name: give the type of its architecture, such as "
                 "hf:vit, with weights=FILE"
             )
-        return cls(spec, options)
+        kind, _, name = spec.partition(":")
+        return cls(spec, {**(as_published(name) if kind == "torchvision" else {}), **options})
 
     def built(self, shape: Shape | None, *, trust: bool = False, seed: int = 0) -> nn.Module:
         """Return the architecture with weights drawn from ``seed``, for inputs of a shape (C, H, W).
@@ -108,7 +110,9 @@ def write(
         table["preprocess"] = stated(preprocess)
     if isinstance(module, Wrapped):
         if isinstance(module.plain(), Wrapped):
-            raise ModelError(f"the model has two wrappers, and a model file states one: write the plain() of {name!r}")
+            raise ModelError(
+                f"the model has two wrappers, and a model file states one: write the plain() of {name!r}"
+            )
         table[module.form.table] = _changed(module.form)
     (folder / FILE).write_text(toml(table), encoding="utf-8")
     if labels:

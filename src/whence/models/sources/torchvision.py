@@ -57,6 +57,20 @@ def _models(name: str, request: Request) -> Any:  # noqa: ANN401  (a library wit
     return models
 
 
+def as_published(name: str) -> dict[str, object]:
+    """Return the options by which ``torchvision:NAME`` is built, where they are not the constructor's defaults.
+
+    Raises
+    ------
+    ModelError
+        There is no such model.
+    MissingExtraError
+        torchvision is not installed, or does not fit torch.
+    """
+    models = _models(name, Request(f"torchvision:{name}"))
+    return _as_published(name, models.get_model_weights(name).DEFAULT)
+
+
 def _as_published(name: str, entry: Any) -> dict[str, object]:  # noqa: ANN401
     """Return the options with which torchvision itself builds a model for its published weights."""
     if name in ("googlenet", "inception_v3"):
