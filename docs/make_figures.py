@@ -14,11 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 import confounded
 import igos
+import interpretable_maps
 import lrp_creatures
 import lrp_listing
 import lrp_photos
 import sag
 import saturation
+import unknown
 import whence
 from whence.creatures import draw
 from whence.models.classifier import Classifier
@@ -81,6 +83,8 @@ def main() -> None:
     save(igos.creatures(), FIGURES / "igos-sheet.png")
     save(lrp_creatures.figure(), lrp_creatures.FIGURE)
     save(lrp_listing.figure(*lrp_listing.creature()), lrp_listing.FIGURE)
+    save(interpretable_maps.figure(), interpretable_maps.FIGURE)
+    save(unknown.figure(), unknown.FIGURE)
     sag.drawn()
     if {"WHENCE_PHOTOS", "WHENCE_MODELS"} <= set(os.environ):
         photo = Path(os.environ["WHENCE_PHOTOS"]) / "school_bus.jpg"

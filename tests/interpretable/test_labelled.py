@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -125,6 +125,7 @@ def test_inputs_of_two_shapes_are_refused(tmp_path):
         picture_folder(tmp_path, Preprocess(), skip_broken=True)
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     counts=st.lists(st.integers(2, 40), min_size=3, max_size=3),
     share=st.floats(0.01, 0.99),
