@@ -1,6 +1,5 @@
 """`whence interpretable cam-head`: a head for CAM on any layer of any classifier."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,14 +7,15 @@ import typer
 
 from whence.cli import console
 from whence.cli.console import Debug, Device, Json, Model, Seed, Trust, Weights
-from whence.errors import ModelError, OptionError
+from whence.cli.datasets import CREATURES, Drawn, read_data
+from whence.errors import OptionError
 
 if TYPE_CHECKING:
     from whence.interpretable.cam_head import Fitted
-    from whence.interpretable.labelled import Labelled, Progress
+    from whence.interpretable.labelled import Progress
+    from whence.interpretable.training.folder import Data
     from whence.models.classifier import Classifier
 
-CREATURES = "creatures"
 _TRAIN, _HELD_OUT, _SHARE = 4000, 1000, 0.1
 
 
@@ -64,61 +64,40 @@ def cam_head(
         origin = Origin.of(model, {})
         if layer:
             find(classifier.module, Call.parse(layer))
-        train, held = _data(data, classifier, held_out, skip_broken, seed, tell)
-        fitted = cam_head(classifier, train, held, layer, progress=tell)
+        read = _data(data, classifier, held_out, skip_broken, seed, tell)
+        fitted = cam_head(classifier, read.train, read.held_out, layer, progress=tell)
         write(
             *(folder, fitted.module, origin),
             name=f"{classifier.name} with a CAM head at {fitted.module.form.layer}",
-            labels=train.classes,
+            labels=read.labels,
             preprocess=classifier.preprocess,
         )
         # A folder that cannot be read back is no result.
         load_model(folder, trust=trust)
-    _tell(fitted, len(train), len(held), out, json)
+    _tell(fitted, len(read.train), len(read.held_out), out, json)
 
 
 def _data(
-    data: str,
-    classifier: "Classifier",
-    held_out: float | None,
-    skip_broken: bool,
-    seed: int,
-    tell: "Progress",
-) -> "tuple[Labelled, Labelled]":
-    """Return the pictures to train on, and those held out."""
-    from whence.interpretable.labelled import picture_folder, split
+    text: str, classifier: "Classifier", held_out: float | None, skip_broken: bool, seed: int, tell: "Progress"
+) -> "Data":
+    """Return the pictures; creatures are of seeds that neither the bundled model nor its score has had by default."""
+    from whence.creatures.labelled import PREPROCESS
 
-    if data == CREATURES:
-        if held_out is not None:
-            raise OptionError(f"--held-out is for folders: of {CREATURES}, {_HELD_OUT} others are drawn")
-        return _creatures(classifier, seed, tell)
-    if classifier.preprocess is None:
-        raise ModelError(
-            f"{classifier.name} states no preprocessing, by which pictures become its inputs: give a folder with a "
-            "model.toml that has [preprocess]"
-        )
-    pictures = picture_folder(Path(data), classifier.preprocess, skip_broken=skip_broken, progress=tell)
-    for sentence in pictures.skipped:
-        console.warn(f"left out: {sentence}")
-    return split(pictures, _SHARE if held_out is None else held_out, seed)
-
-
-def _creatures(classifier: "Classifier", seed: int, tell: "Progress") -> "tuple[Labelled, Labelled]":
-    """Draw creatures of seeds that neither the bundled model nor its score has had, unless they are asked for."""
-    from whence.creatures.labelled import PREPROCESS, drawn
-
-    def part(name: str) -> "Callable[[str, int, int], None]":
-        return lambda _, done, total: tell(name, done, total)
-
-    if classifier.preprocess != PREPROCESS:
+    if text == CREATURES and held_out is not None:
+        raise OptionError(f"--held-out is for folders: of {CREATURES}, {_HELD_OUT} others are drawn")
+    if text == CREATURES and classifier.preprocess != PREPROCESS:
         raise OptionError(
             f"{CREATURES} are drawn in 64 x 64 pixels with a mean and a deviation of 0.5, which is not what "
             f"{classifier.name} states: give a folder of pictures"
         )
-    return (
-        drawn(_TRAIN, 2 * seed + 2, progress=part("drawing")),
-        drawn(_HELD_OUT, 2 * seed + 3, progress=part("drawing those held out")),
+    creatures, share = (
+        Drawn(_TRAIN, _HELD_OUT, (2 * seed + 2, 2 * seed + 3)),
+        _SHARE if held_out is None else held_out,
     )
+    data = read_data(text, classifier, share, creatures, seed=seed, skip_broken=skip_broken, progress=tell)
+    for sentence in data.skipped:
+        console.warn(f"left out: {sentence}")
+    return data
 
 
 def _tell(fitted: "Fitted", train: int, held_out: int, out: Path, json: bool) -> None:

@@ -1,5 +1,6 @@
 """What is trained and tested on: a folder of pictures, or the creatures."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,20 +13,33 @@ if TYPE_CHECKING:
 CREATURES, HELD_OUT = "creatures", 1350
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """How many creatures are drawn to train on and to be held out, and of which seeds.
+
+    ``missing`` are the numbers of parts that those to train on lack, each equally often.
+    """
+
+    train: int
+    held_out: int
+    seeds: tuple[int, int]
+    missing: tuple[int, ...] = (0,)
+
+
 def read_data(
     text: str,
     classifier: "Classifier",
-    held_out: float,
+    share: float,
+    creatures: Drawn,
     *,
-    category: str | None,
-    count: int,
     seed: int,
     skip_broken: bool,
-    progress: "Progress | None" = None,
+    progress: "Progress",
+    category: str | None = None,
 ) -> "Data":
     """Return the pictures that a word or a folder stands for, as the model takes them.
 
-    Creatures bring their own size and normalisation. Half of those to train on lack one or two deciding parts.
+    Of a folder's pictures the ``share`` is held out. Creatures bring their own size and normalisation.
 
     Raises
     ------
@@ -40,13 +54,16 @@ def read_data(
         return data if category is None else relabelled(data, category)
 
     if text == CREATURES:
-        from whence.creatures.labelled import MISSING, PREPROCESS, drawn
+        from whence.creatures.labelled import PREPROCESS, drawn
 
-        train = named(drawn(count, seed, missing=MISSING, progress=progress))
-        test = named(drawn(HELD_OUT, seed + 1, progress=progress))
-        return Data(text, train, test, PREPROCESS, (), category)
+        def part(name: str) -> "Progress":
+            return lambda _, done, total: progress(name, done, total)
+
+        train = drawn(creatures.train, creatures.seeds[0], missing=creatures.missing, progress=part("drawing"))
+        held_out = drawn(creatures.held_out, creatures.seeds[1], progress=part("drawing those held out"))
+        return Data(text, named(train), named(held_out), PREPROCESS, (), category)
     if classifier.preprocess is None:
         raise ModelError(f"{classifier.name} states no preprocessing: write it into the model file's [preprocess]")
     pictures = picture_folder(Path(text), classifier.preprocess, skip_broken=skip_broken, progress=progress)
-    kept, tested = split(named(pictures), held_out, seed)
+    kept, tested = split(named(pictures), share, seed)
     return Data(text, kept, tested, classifier.preprocess, pictures.skipped, category)

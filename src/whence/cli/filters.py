@@ -11,7 +11,8 @@ from whence.cli.datasets import CREATURES, HELD_OUT
 from whence.errors import OptionError
 
 if TYPE_CHECKING:
-    from whence.interpretable.reporting.collect import Asked, Progress
+    from whence.interpretable.labelled import Progress
+    from whence.interpretable.reporting.collect import Asked
     from whence.interpretable.reporting.looked import Subject
     from whence.interpretable.reporting.nets import Nets
 

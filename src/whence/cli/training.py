@@ -88,7 +88,8 @@ def train(
     the mask. `torchrun --nproc-per-node N $(which whence) interpretable train ...` shares the batches among N
     processes.
     """
-    from whence.cli.datasets import read_data
+    from whence.cli.datasets import HELD_OUT, Drawn, read_data
+    from whence.creatures.labelled import MISSING
     from whence.interpretable.losses import read as read_loss
     from whence.interpretable.training.folder import check, train_into
     from whence.interpretable.training.plan import Plan
@@ -122,10 +123,14 @@ def train(
         )
         with console.stages(quiet=not ranks.first()) as tell:
             start = Start.load(model, weights=weights, trust=trust, seed=seed)
+            creatures = Drawn(count, HELD_OUT, (seed, seed + 1), MISSING)
             read = read_data(
-                data, start.classifier, held_out, category=category, count=count, seed=seed, skip_broken=skip_broken,
+                *(data, start.classifier, held_out, creatures),
+                category=category,
+                seed=seed,
+                skip_broken=skip_broken,
                 progress=tell,
-            )  # fmt: skip
+            )
             start = start.with_logits(len(read.labels), trust=trust, seed=seed)
             fresh = weights == "random" or bool(start.new)
             before = plain_epochs if plain_epochs is not None else _PLAIN if fresh else 0

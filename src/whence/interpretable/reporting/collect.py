@@ -1,6 +1,6 @@
 """Everything that the page about a trained model's filters shows, as plain data."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import OptionError
+from whence.interpretable.labelled import Progress
 from whence.interpretable.measures import ReceptiveFields, receptive_fields
 from whence.interpretable.reporting.active import active
 from whence.interpretable.reporting.looked import Looked, Subject, look
@@ -23,8 +24,6 @@ from whence.reports.filters import Filter, FilterReport, Net, Pair, Shot, Walk
 
 # How many pictures of each filter are shown, how many filters of a picture, and pictures of how many classes.
 TOPS, STEPS, CLASSES = 6, 5, 3
-
-Progress = Callable[[str, int, int], None]
 
 
 class Asked(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from whence.errors import OptionError
-from whence.interpretable.labelled import Labelled
+from whence.interpretable.labelled import Labelled, Progress
 from whence.interpretable.training.batches import Batches, Share, augmented, generator
 from whence.interpretable.training.checkpoints import Checkpoint
 from whence.interpretable.training.interrupts import held_back, ignored
@@ -20,8 +20,6 @@ from whence.interpretable.training.plan import Plan
 from whence.models.extras import library
 from whence.models.outputs import logits_of
 
-# What is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 # What is to be said of an epoch: called with its number, from 1 on, after it.
 Epoch = Callable[[int], dict[str, Any]]
 

@@ -12,8 +12,7 @@ from typing import Any
 from torch import nn
 
 from whence.errors import OutputError
-from whence.interpretable.labelled import Labelled
-from whence.interpretable.training.fitting import Progress
+from whence.interpretable.labelled import Labelled, Progress
 from whence.interpretable.training.recipe import Recipe
 from whence.interpretable.training.starting import Start
 from whence.interpretable.training.train import Trained, train

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from whence.errors import ModelError
-from whence.interpretable.labelled import Labelled
+from whence.interpretable.labelled import Labelled, Progress
 from whence.interpretable.losses import LABELLED
 from whence.interpretable.strength import Strength
 from whence.interpretable.training.checkpoints import Checkpoint, fingerprint
-from whence.interpretable.training.fitting import Progress, accuracy, fit
+from whence.interpretable.training.fitting import accuracy, fit
 from whence.interpretable.training.objectives import Filters, Task
 from whence.interpretable.training.plan import Plan
 from whence.interpretable.training.recipe import Recipe
