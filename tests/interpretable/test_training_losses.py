@@ -368,3 +368,46 @@ def test_a_wrapper_without_ours_is_the_plain_net():
     x = HELD_OUT.x.double()
     assert torch.equal(fresh(x), found.interpretable.plain()(x))
     assert isinstance(found.plain, nn.Sequential)
+
+
+# what is weighed, and what is refused
+
+
+def test_pictures_of_rare_classes_weigh_more():
+    """The share that goes to the loss is that of each filter's category, as it is at that step."""
+    model = interpretable(net(), torch.stack([DATA[0][0]]), LAYER, classes=3)
+    shares = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    given = {"smoothing": 0.0, "options": {}, "densities": shares, "settled": 9}
+    objective = Filters(model, "label-aware", Strength(), **given)
+    for favourite in (torch.arange(FILTERS) % 3, (torch.arange(FILTERS) + 1) % 3):
+        model.interpretable.categories.activation.copy_(torch.eye(3)[:, favourite])
+        model.interpretable.categories.seen.fill_(True)
+        assert objective._options()["density"].tolist() == shares[favourite].tolist()
+    assert Filters(model, "paper", Strength(), **given)._options() == {}
+
+
+def test_weights_that_are_no_numbers_are_no_result():
+    with pytest.raises(NotFiniteError, match="has become NaN or infinite"):
+        train(net(), DATA, HELD_OUT, replace(recipe("paper", epochs=2), options={"gain": float("nan")}))
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0.0])
+def test_a_rate_that_is_none_is_refused(rate):
+    with pytest.raises(OptionError, match="rate"):
+        Plan(epochs=1, rate=rate)
+
+
+def test_what_is_frozen_is_named_as_in_the_plain_net():
+    plan = replace(recipe(None).plan, frozen=("0",))
+    found = train(net(), DATA, HELD_OUT, replace(recipe("all-positive"), plan=plan))
+    before = net().state_dict()["0.weight"]
+    start = found.plain.state_dict()["0.weight"]
+    assert all(torch.equal(one.state_dict()["0.weight"], start) for one in found.nets.values())
+    assert before.shape == start.shape
+    with pytest.raises(OptionError, match="has no such submodule"):
+        train(net(), DATA, HELD_OUT, replace(recipe(None), plan=replace(plan, frozen=("model.0",))))
+
+
+def test_no_pictures_are_refused():
+    with pytest.raises(OptionError, match="0 held out"):
+        train(net(), DATA, spots(0), recipe(None))

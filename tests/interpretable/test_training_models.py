@@ -103,8 +103,8 @@ HEADS = {
 def test_another_number_of_classes_gets_a_new_last_layer(spec, count):
     weights, new = HEADS[spec]
     start = Start.load(spec, weights=weights)
-    assert start.with_logits(logits(start.classifier)) is start
-    made = start.with_logits(count)
+    assert start.with_labels(start.classifier.labels or [str(n) for n in range(logits(start.classifier))]) is start
+    made = start.with_labels([str(n) for n in range(count)])
     assert made.new == new
     assert logits(made.classifier) == count
     before, after = (one.classifier.module.state_dict() for one in (start, made))
@@ -114,6 +114,15 @@ def test_another_number_of_classes_gets_a_new_last_layer(spec, count):
     assert made.classifier.labels is None
     again = made.origin.built(made.classifier.input)
     assert [t.shape for t in again.state_dict().values()] == [t.shape for t in after.values()]
+
+
+def test_other_classes_of_the_same_number_get_a_new_last_layer():
+    start = Start.load("creatures")
+    made = start.with_labels([*start.classifier.labels[:8], "dodo"])
+    assert made.new == ("head.weight", "head.bias")
+    before, after = (one.classifier.module.state_dict() for one in (start, made))
+    assert all(torch.equal(before[name], after[name]) for name in before if name not in made.new)
+    assert not torch.equal(before["head.weight"], after["head.weight"])
 
 
 @pytest.fixture
@@ -128,11 +137,11 @@ def test_a_python_file_is_built_for_as_many_classes(python):
     folder = model_folder(python.parent / "model", "nets.py:net", "{ wide = true }")
     python.rename(folder / "nets.py")
     start = Start.load(str(folder), weights="random", trust=True)
-    made = start.with_logits(3, trust=True)
+    made = start.with_labels("abc", trust=True)
     assert made.new == ("4.weight", "4.bias")
     assert made.origin.options == {"wide": True, "num_classes": 3}
     with pytest.raises(TrustError):
-        start.with_logits(3)
+        start.with_labels("abc")
 
 
 @pytest.mark.parametrize(
@@ -142,4 +151,4 @@ def test_a_python_file_is_built_for_as_many_classes(python):
 def test_a_function_that_cannot_give_as_many_is_refused(python, function, words):
     start = Start.load(f"{python}:{function}", weights="random", trust=True)
     with pytest.raises(ModelError, match=words):
-        start.with_logits(3, trust=True)
+        start.with_labels("abc", trust=True)

@@ -113,3 +113,52 @@ def test_every_part_of_a_preprocessing_is_stated(tmp_path):
 def test_toml_says_what_it_was_given():
     table = {"name": 'a "b" \\ é\n', "on": True, "list": [1, 2.5], "options": {"x y": "z", "deep": {"a": 1}}}
     assert tomllib.loads(toml(table)) == table
+
+
+def test_half_precision_leaves_the_categories_alone_and_refuses_what_it_cannot_hold(tmp_path):
+    model = load_model("creatures")
+    wrapped = interpretable(model.module, X, classes=9)
+    averages = 5 + 1e-4 * torch.rand(9, 64, generator=torch.Generator().manual_seed(1))
+    wrapped.interpretable.categories.activation.copy_(averages)
+    wrapped.interpretable.categories.seen.fill_(True)
+    found = again(tmp_path, model, wrapped, half=True).module.interpretable.categories
+    assert torch.equal(found.activation, averages)
+    large = model.module
+    with torch.no_grad():
+        large.head.bias[0] = 1e5
+    with pytest.raises(ModelError, match=r"'head\.bias' holds numbers beyond half precision"):
+        again(tmp_path / "2", model, half=True)
+
+
+def test_a_mask_that_is_off_cannot_be_stated(tmp_path):
+    model = load_model("creatures")
+    wrapped = interpretable(model.module, X)
+    wrapped.interpretable.mask.on = False
+    with pytest.raises(ModelError, match="the mask of 'creatures' is off"):
+        again(tmp_path, model, wrapped)
+
+
+def test_weights_under_two_names_and_any_name_come_back(tmp_path):
+    code = tmp_path / "tied.py"
+    code.write_text(
+        "from torch import nn\n"
+        "class Tied(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a = nn.Conv2d(3, 4, 3)\n"
+        "        self.b = self.a\n"
+        "    def forward(self, x):\n"
+        "        return self.b(x).mean((2, 3))\n"
+        "def net():\n"
+        "    return Tied()\n"
+    )
+    model = load_model(f"{code}:net", trust=True)
+    found = again(tmp_path / "out", model, name="tied 🦆")
+    assert found.name == "tied 🦆"
+    assert torch.equal(found.module(X), model.module(X))
+
+
+@pytest.mark.parametrize("value", [None, float("inf"), [1, None]])
+def test_what_no_model_file_can_state_is_refused(value):
+    with pytest.raises(ModelError, match="cannot be stated in a model file"):
+        toml({"options": {"a": value}})

@@ -48,6 +48,7 @@ def read_data(
     """
     from whence.errors import ModelError
     from whence.interpretable.labelled import picture_folder, relabelled, split
+    from whence.interpretable.reporting.folders import known
     from whence.interpretable.training.folder import Data
 
     def named(data: "Labelled") -> "Labelled":
@@ -65,5 +66,8 @@ def read_data(
     if classifier.preprocess is None:
         raise ModelError(f"{classifier.name} states no preprocessing: write it into the model file's [preprocess]")
     pictures = picture_folder(Path(text), classifier.preprocess, skip_broken=skip_broken, progress=progress)
-    kept, tested = split(named(pictures), share, seed)
-    return Data(text, kept, tested, classifier.preprocess, pictures.skipped, category)
+    # A model that knows these very classes has an order of its own.
+    same = sorted(classifier.labels or ()) == sorted(pictures.classes)
+    ordered = known(pictures, classifier.labels) if same else pictures
+    kept, tested = split(named(ordered), share, seed)
+    return Data(text, kept, tested, classifier.preprocess, pictures.skipped, category, share)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from whence.cli import console
-from whence.cli.console import Debug, Device, Json, Seed, Trust, Weights
+from whence.cli.console import Debug, Device, Json, Trust, Weights
 from whence.cli.datasets import CREATURES, HELD_OUT
 from whence.errors import OptionError
 
@@ -35,8 +35,12 @@ def report(
         int, typer.Option("--count", "-n", min=2, help="On how many held-out pictures the filters are measured.")
     ] = HELD_OUT,
     held_out: Annotated[
-        float, typer.Option(help="The share of a folder's pictures that the training held out; 1: all.")
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="The share of a folder's pictures to measure on; 1: all. [default: the training's held-out ones]",
+        ),
+    ] = None,
     picture: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,15 +53,17 @@ def report(
     filters: Annotated[int, typer.Option(min=1, help="How many filters are shown, the best ones.")] = 64,
     weights: Weights = None,
     device: Device = "cpu",
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="By which pictures are held out or drawn. [default: the training's, else 0]")
+    ] = None,
     json: Json = False,
     trust: Trust = False,
     debug: Debug = False,
 ) -> None:
     """Write a page about a trained model's filters: which part each stands for, and how sharply.
 
-    The ordinary net and the control that lie beside the model are measured on the same pictures. Which these are
-    follows from --held-out and --seed: give those of the training.
+    The ordinary net and the control that lie beside the model are measured on the same pictures, which are those that
+    the training held out.
     """
     from whence.interpretable.reporting.collect import collect
     from whence.interpretable.reporting.nets import load
@@ -67,6 +73,10 @@ def report(
     check(out)
     nets = load(model, weights=weights, device=device, trust=trust)
     asked = _asked(nets, picture or [])
+    if seed is None:
+        seed = (nets.training.seed if nets.training else None) or 0
+    if held_out is None:
+        held_out = (nets.training.share if nets.training else None) or 0.1
     with console.stages() as tell:
         if data == CREATURES:
             subject = _creatures(nets, count, seed, parts, tell)

@@ -131,7 +131,7 @@ def train(
                 skip_broken=skip_broken,
                 progress=tell,
             )
-            start = start.with_logits(len(read.labels), trust=trust, seed=seed)
+            start = start.with_labels(read.labels, trust=trust, seed=seed)
             fresh = weights == "random" or bool(start.new)
             before = plain_epochs if plain_epochs is not None else _PLAIN if fresh else 0
             recipe = replace(recipe, plain=Plan(epochs=before, rate=plain_rate, **shared))

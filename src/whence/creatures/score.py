@@ -109,6 +109,7 @@ def logits(classifier: Classifier, pixels: UInt8[np.ndarray, "b h w 3"]) -> Floa
     x = move(classifier, torch.stack([one.input for one in prepared(classifier, pixels)]))
     with opened(classifier) as session:
         said = torch.cat([session.logits(session.run(part)) for part in torch.split(x, chunk_size(x))])
+        session.finite(said, "what the model says")
     if said.shape[1] != CLASSES:
         raise ModelError(
             f"{classifier.name} tells {said.shape[1]} classes apart, and there are {CLASSES} species of "

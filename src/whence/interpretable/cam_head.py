@@ -140,6 +140,7 @@ def _own_accuracy(classifier: Classifier, data: Labelled, report: Progress) -> f
     with opened(classifier) as session:
         for x, labels in _batches(data, "comparing", report):
             logits = session.logits(session.run(move(classifier, x)))
+            session.finite(logits, "what the model says")
             right.append(place[logits.argmax(1).cpu()] == labels)
     return _share(torch.cat(right))
 

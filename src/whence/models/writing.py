@@ -4,16 +4,18 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from whence.errors import ModelError
 from whence.models.folder import FILE, ModelFile, built, bundled, read
 from whence.models.load import PYTHON
+from whence.models.masked.wrapper import Interpretable
 from whence.models.sources.request import RANDOM, Request, Shape
 from whence.models.sources.torchvision import as_published
 from whence.models.targets import Activation
@@ -113,16 +115,31 @@ def write(
             raise ModelError(
                 f"the model has two wrappers, and a model file states one: write the plain() of {name!r}"
             )
+        if isinstance(module, Interpretable) and not module.interpretable.mask.on:
+            raise ModelError(
+                f"the mask of {name!r} is off, which a model file cannot state: switch it on, or write plain()"
+            )
         table[module.form.table] = _changed(module.form)
     (folder / FILE).write_text(toml(table), encoding="utf-8")
     if labels:
         (folder / LABELS).write_text("\n".join(labels) + "\n", encoding="utf-8")
     if origin.code:
         shutil.copyfile(origin.code, folder / origin.code.name)
-    state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    # Parameters under two names must not share their memory in the file.
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in module.state_dict().items()}
     if half:
-        state = {key: value.half() if value.dtype == torch.float32 else value for key, value in state.items()}
+        state = {key: _halved(key, value) for key, value in state.items()}
     (folder / WEIGHTS).write_bytes(save(state))
+
+
+def _halved(key: str, value: Tensor) -> Tensor:
+    """Return a weight in half precision; the averages that decide the filters' categories stay as they are."""
+    if value.dtype != torch.float32 or key.startswith("interpretable.categories."):
+        return value
+    halved = value.half()
+    if not bool(halved.isfinite().all()):
+        raise ModelError(f"{key!r} holds numbers beyond half precision: write the weights in full")
+    return halved
 
 
 def stated(preprocess: Preprocessing) -> dict[str, Any]:
@@ -164,4 +181,8 @@ def _value(value: Any) -> str:  # noqa: ANN401
     """Return a value as TOML, which writes texts, numbers, truths and lists as JSON does."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items()) + " }"
-    return json.dumps(value)
+    if not isinstance(value, str | bool | int | float | list | tuple) or value in (inf, -inf) or value != value:
+        raise ModelError(f"{value!r} cannot be stated in a model file, which takes texts, numbers, truths and lists")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(one) for one in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

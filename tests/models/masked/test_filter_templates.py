@@ -131,3 +131,9 @@ def test_the_added_convolution_starts_as_identity() -> None:
 def test_a_wrong_centre_is_refused() -> None:
     with pytest.raises(OptionError, match="argmax"):
         Mask.__init__.__wrapped__(Mask.__new__(Mask), centre="argmx")
+
+
+@pytest.mark.parametrize("beta", [-4.0, 0.0, float("nan"), float("inf"), torch.tensor([4.0, -1.0])])
+def test_a_slope_that_is_none_is_refused(beta) -> None:
+    with pytest.raises(OptionError, match="give numbers above 0"):
+        Mask(beta)

@@ -31,7 +31,7 @@ def category_entropy(maps: Maps, *, statistic: Statistic = "max") -> PerFilter:
     """
     if statistic not in get_args(Statistic):
         raise OptionError(f"statistic={statistic!r} does not exist: {nearest(statistic, get_args(Statistic))}")
-    value = (maps.peaks if statistic == "max" else maps.values.sum((2, 3))).double()
+    value = maps.peaks.double() if statistic == "max" else maps.values.double().sum((2, 3))
     _, labels, counts = torch.unique(maps.labels, return_inverse=True, return_counts=True)
     means = value.new_zeros(len(counts), value.shape[1]).index_add_(0, labels, value) / counts[:, None]
     p = means / means.sum(0)

@@ -24,12 +24,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Training:
-    """What is told of a training: its recipe and data by name, its course, and each net's held-out accuracy."""
+    """What is told of a training: its recipe and data by name, its course, and each net's held-out accuracy.
+
+    ``seed`` and ``share`` say which pictures were held out; None where that is not told.
+    """
 
     recipe: Mapping[str, str]
     data: Mapping[str, str]
     course: Sequence[Entry]
     accuracy: Mapping[str, float]
+    seed: int | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def load(
             f"{os.fspath(spec)!r} is an ordinary model, without [interpretable] in a {FILE}: give the folder that "
             "`whence interpretable train` wrote"
         )
-    home = Path(spec)
+    home = Path(spec).parent if Path(spec).suffix == ".toml" else Path(spec)
     beside = {
         name: load_model(home / name, device=device, trust=trust) if (home / name / FILE).is_file() else None
         for name in ("plain", "control")
@@ -124,7 +129,8 @@ def _training(told: Mapping[str, Any]) -> Training:
     recipe = {name: _text(value) for name, value in told["recipe"].items() if _matters(told["recipe"], name)}
     data = {name: _text(value) for name, value in told["data"].items() if name in ("name", "pictures", "held_out")}
     accuracy = {name: float(share) for name, share in told["accuracy"].items() if share is not None}
-    return Training(recipe, data, tuple(map(_entry, told["course"])), accuracy)
+    course, share = tuple(map(_entry, told["course"])), told["data"].get("share")
+    return Training(recipe, data, course, accuracy, told["recipe"].get("plan.seed"), share)
 
 
 def _matters(recipe: Mapping[str, Any], name: str) -> bool:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from whence.errors import OptionError
+from whence.errors import NotFiniteError, OptionError, nearest
 from whence.interpretable.labelled import Labelled, Progress
 from whence.interpretable.training.batches import Batches, Share, augmented, generator
 from whence.interpretable.training.checkpoints import Checkpoint
@@ -19,6 +20,7 @@ from whence.interpretable.training.objectives import Objective
 from whence.interpretable.training.plan import Plan
 from whence.models.extras import library
 from whence.models.outputs import logits_of
+from whence.models.wrapped import Wrapped
 
 # What is to be said of an epoch: called with its number, from 1 on, after it.
 Epoch = Callable[[int], dict[str, Any]]
@@ -26,8 +28,9 @@ Epoch = Callable[[int], dict[str, Any]]
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-def accelerator(plan: Plan) -> Any:  # noqa: ANN401  (a library without types)
-    """Return what runs the plan: this process's device, and the processes that share its batches.
+@contextmanager
+def accelerator(plan: Plan) -> Iterator[Any]:
+    """Give what runs the plan: this process's device, and the processes that share its batches.
 
     Raises
     ------
@@ -37,12 +40,22 @@ def accelerator(plan: Plan) -> Any:  # noqa: ANN401  (a library without types)
         There is no such device here.
     """
     accelerate = library("accelerate", "training")
+    shared = [
+        getattr(accelerate.state, f"{name}State")._shared_state for name in ("Accelerator", "Partial", "Gradient")
+    ]
+    before = [dict(state) for state in shared]
     # One for each training: it would keep the device of the last one otherwise.
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-    made = accelerate.Accelerator(cpu=plan.device == "cpu", mixed_precision="no")
-    if made.device.type != plan.device:
-        raise OptionError(f"device={plan.device!r}: there is none here, give {made.device.type!r}")
-    return made
+    try:
+        made = accelerate.Accelerator(cpu=plan.device == "cpu", mixed_precision="no")
+        if made.device.type != plan.device:
+            raise OptionError(f"device={plan.device!r}: there is none here, give {made.device.type!r}")
+        yield made
+    finally:
+        # What the user's own use of the library has set.
+        for state, kept in zip(shared, before, strict=True):
+            state.clear()
+            state.update(kept)
 
 
 @dataclass
@@ -65,8 +78,11 @@ class _Training:
         plan, halved = self.plan, self.plan.precision == "float16"
         learning = [p for p in self.net.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(learning, lr=plan.rate, weight_decay=plan.decay)
+        total = max(2, self.steps)
+        # A rise of one step exactly is a division by zero in torch.
+        rise = plan.warm_up + 1e-6 if plan.warm_up * total == 1 else plan.warm_up
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, plan.rate, total_steps=max(2, self.steps), pct_start=plan.warm_up
+            self.optimiser, plan.rate, total_steps=total, pct_start=rise
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=halved)
         saved = self.checkpoint.read() if self.checkpoint else None
@@ -96,6 +112,7 @@ class _Training:
         self.optimiser.zero_grad()
         with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
             loss = self.objective(self.module, inputs.to(_float_type(self.net)), labels.to(self.device))
+        check_finite(loss, "the loss")
         torch.autograd.backward(self.scaler.scale(loss))
         before = self.scaler.get_scale()
         self.scaler.step(self.optimiser)
@@ -135,7 +152,20 @@ def fit(
     NotFiniteError
         The loss is NaN or infinite.
     """
-    run = accelerator(plan)
+    with accelerator(plan) as run:
+        return _fitted(run, net, data, plan, objective, checkpoint, epoch, progress)
+
+
+def _fitted(
+    run: Any,  # noqa: ANN401
+    net: nn.Module,
+    data: Labelled,
+    plan: Plan,
+    objective: Objective,
+    checkpoint: Checkpoint | None,
+    epoch: Epoch | None,
+    progress: tuple[str, Progress] | None,
+) -> list[dict[str, Any]]:
     share = Share(run.process_index, run.num_processes)
     share.rows(plan.pictures(len(data)))
     stage, tell = progress or ("", lambda *_: None)
@@ -163,8 +193,25 @@ def fit(
             except BaseException:
                 at.write()
                 raise
+        for name, parameter in net.named_parameters():
+            check_finite(parameter, f"parameter {name!r}")
         run.wait_for_everyone()
     return at.course
+
+
+def check_finite(tensor: Tensor, what: str) -> None:
+    """Refuse to go on with NaN or infinity.
+
+    Raises
+    ------
+    NotFiniteError
+        Naming what holds it.
+    """
+    if not bool(tensor.detach().isfinite().all()):
+        raise NotFiniteError(
+            f"in the training {what} has become NaN or infinite: give a lower learning rate or a weaker filter loss, "
+            "in a new folder"
+        )
 
 
 def loader(data: Labelled, plan: Plan, **how: Any) -> DataLoader[Any]:  # noqa: ANN401
@@ -219,8 +266,9 @@ def _trainable(net: nn.Module, plan: Plan) -> Iterator[None]:
     """Put the net into training mode inside, but for what the plan keeps as it is; afterwards all is as it was."""
     modes = {module: module.training for module in net.modules()}
     last = any(_is_channels_last(p) for p in net.parameters())
-    still = [module for path in plan.frozen for module in net.get_submodule(path).modules()]
-    fixed = [parameter for path in plan.frozen for parameter in net.get_submodule(path).parameters()]
+    kept = frozen_modules(net, plan)
+    still = [module for one in kept for module in one.modules()]
+    fixed = [parameter for one in kept for parameter in one.parameters()]
     if plan.frozen_statistics:
         still += [module for module in net.modules() if isinstance(module, _BatchNorm)]
     learning = [parameter for parameter in fixed if parameter.requires_grad]
@@ -240,6 +288,22 @@ def _trainable(net: nn.Module, plan: Plan) -> Iterator[None]:
             module.training = training
 
 
+def frozen_modules(net: nn.Module, plan: Plan) -> list[nn.Module]:
+    """Return the submodules that the plan keeps as they are, by their paths in the net without a wrapper.
+
+    Raises
+    ------
+    OptionError
+        There is no such submodule.
+    """
+    plain = net.plain() if isinstance(net, Wrapped) else net
+    paths = dict(plain.named_modules())
+    for path in plan.frozen:
+        if path not in paths:
+            raise OptionError(f"frozen={path!r}: the model has no such submodule, {nearest(path, paths)}")
+    return [paths[path] for path in plan.frozen]
+
+
 def _is_channels_last(p: Tensor) -> bool:
     return p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last)
 
@@ -253,14 +317,15 @@ def accuracy(net: nn.Module, data: Labelled, plan: Plan) -> float:
         net.train(False)
         like = next(net.parameters())
         for x, labels in loader(data, plan, batch_size=max(plan.batch, 64)):
-            right += int((guessed(net(x.to(like))) == labels.to(like.device)).sum())
+            logits = logits_of(net(x.to(like)))
+            check_finite(logits, "what the net says")
+            right += int((guessed(logits) == labels.to(like.device)).sum())
     finally:
         for module, training in modes.items():
             module.training = training
     return right / len(data)
 
 
-def guessed(output: Any) -> Tensor:  # noqa: ANN401  (models return anything)
+def guessed(logits: Float[Tensor, "b k"]) -> Int[Tensor, " b"]:
     """Return the class of the highest logit; of a single one, whether it is above zero."""
-    logits = logits_of(output)
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)

@@ -16,6 +16,7 @@ from whence.interpretable.labelled import Labelled, Progress
 from whence.interpretable.training.recipe import Recipe
 from whence.interpretable.training.starting import Start
 from whence.interpretable.training.train import Trained, train
+from whence.models.load import load_model
 from whence.models.masked import ranks
 from whence.models.writing import stated, write
 from whence.pictures.preprocess import Preprocessing
@@ -27,6 +28,7 @@ _CHECKPOINTS, COURSE = "checkpoints", "training.json"
 class Data:
     """What is trained on: the pictures, their name for people, how they are prepared, and which were left out.
 
+    ``share`` is the share of a folder's pictures that are held out, by the plan's seed; None where they were drawn.
     ``category`` is the one category of the single-category mode, where a net has one logit.
     """
 
@@ -36,6 +38,7 @@ class Data:
     preprocess: Preprocessing | None
     skipped: Sequence[str] = ()
     category: str | None = None
+    share: float | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -105,6 +108,8 @@ def train_into(
         for name, net in found.nets.items():
             ours = name == "interpretable"
             _write(*((out, out.name) if ours else (out / name, f"{out.name}, {name}")), net, start, data, half)
+            # What cannot be read back is no result, and its checkpoints are kept.
+            load_model(out if ours else out / name, trust=True)
         (out / COURSE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(out / _CHECKPOINTS)
     return said
@@ -136,6 +141,7 @@ def _said(found: Trained, start: Start, data: Data, recipe: Recipe, seconds: flo
             "name": data.name,
             "pictures": len(data.train),
             "held_out": len(data.held_out),
+            "share": data.share,
             "classes": list(data.train.classes),
             "skipped": list(data.skipped),
         },

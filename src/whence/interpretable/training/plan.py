@@ -1,6 +1,7 @@
 """How a net is trained for some epochs."""
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 
@@ -54,7 +55,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        if self.epochs < 0 or self.batch < 1 or self.rate <= 0 or self.decay < 0 or self.workers < 0:
+        whole = self.epochs >= 0 and self.batch >= 1 and self.workers >= 0
+        if not whole or not 0 < self.rate < inf or not 0 <= self.decay < inf:
             raise OptionError(
                 f"epochs={self.epochs}, batch={self.batch}, rate={self.rate}, decay={self.decay}, "
                 f"workers={self.workers}: give batch >= 1, rate > 0, and none of the others below 0"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any
 
 from whence.errors import OptionError, UnknownNameError, nearest
@@ -55,7 +56,7 @@ class Recipe:
             raise UnknownNameError(f"there is no filter loss {self.loss!r}: {nearest(self.loss, LOSSES)}")
         if self.plan.epochs < 1:
             raise OptionError(f"epochs={self.plan.epochs}: give 1 or more with the mask")
-        if not 0 < self.settled <= 1 or self.relative < 0:
+        if not 0 < self.settled <= 1 or not 0 <= self.relative < inf:
             raise OptionError(
                 f"settled={self.settled}, relative={self.relative}: give a share above 0, and a strength of 0 or more"
             )

@@ -1,5 +1,6 @@
 """What a training starts from: a model with as many logits as there are classes, and how it is built again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,19 +46,24 @@ class Start:
             raise ModelError(f"{spec!r} is in a wrapper already: give the plain model, such as its folder plain/")
         return cls(load_model(spec, weights=weights, trust=trust, seed=seed), origin)
 
-    def with_logits(self, count: int, *, trust: bool = False, seed: int = 0) -> "Start":
-        """Return the model with so many logits: itself, or one built anew with all weights of it that fit.
+    def with_labels(self, labels: Sequence[str], *, trust: bool = False, seed: int = 0) -> "Start":
+        """Return the model with a logit for each label: itself, where its own labels are these or are not known.
+
+        Else one that is built anew, with all weights of it but those that hang on the number of logits.
 
         Raises
         ------
         ModelError
             It has another number of logits, and its constructor takes none.
         """
-        if logits(self.classifier) == count:
+        count = len(labels)
+        if logits(self.classifier) == count and self.classifier.labels in (None, tuple(labels)):
             return self
         origin, made = self._built(count, trust, seed)
         own, before = made.state_dict(), self.classifier.module.state_dict()
-        kept = {name: t for name, t in before.items() if name in own and own[name].shape == t.shape}
+        other = self._built(count + 1, trust, seed)[1].state_dict()
+        same = {name for name, t in own.items() if name in other and other[name].shape == t.shape}
+        kept = {name: t for name, t in before.items() if name in same and own[name].shape == t.shape}
         made.load_state_dict(kept, strict=False)
         old = self.classifier
         new = Classifier(made, old.preprocess, None, old.name, spec=old.spec)

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whence.errors import ModelError
+from whence.errors import ModelError, OptionError
 from whence.interpretable.labelled import Labelled, Progress
 from whence.interpretable.losses import LABELLED
 from whence.interpretable.strength import Strength
 from whence.interpretable.training.checkpoints import Checkpoint, fingerprint
-from whence.interpretable.training.fitting import accuracy, fit
+from whence.interpretable.training.fitting import accuracy, fit, frozen_modules
 from whence.interpretable.training.objectives import Filters, Task
 from whence.interpretable.training.plan import Plan
 from whence.interpretable.training.recipe import Recipe
@@ -114,7 +114,11 @@ def train(
     """
     settings = {} if checkpoints is None else _settings(model, data, held_out, recipe)
     run = _Training(data, held_out, checkpoints, settings, progress)
+    if not len(data) or not len(held_out):
+        raise OptionError(f"{len(data)} pictures to train on and {len(held_out)} held out: give at least one of each")
     plain = copy.deepcopy(model)
+    for plan in (recipe.plain, recipe.plan):
+        frozen_modules(plain, plan)
     course: Course = []
     # What cannot be wrapped is refused before any epoch.
     wrapped = _wrapped(plain, data, recipe)

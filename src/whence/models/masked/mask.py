@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from whence.errors import OptionError
 from whence.models.masked.templates import Beta, Centre, centres, check_centre, cones, exact
 
 
@@ -30,6 +31,8 @@ class Mask(nn.Module):
     def __init__(self, beta: Beta = 4.0, centre: Centre = "argmax") -> None:
         super().__init__()
         check_centre(centre)
+        if not bool(((slope := torch.as_tensor(beta)) > 0).all()) or not bool(slope.isfinite().all()):
+            raise OptionError(f"beta={beta}: give numbers above 0")
         # In float64 until it is moved to the maps' type, so that a net in float64 gets the slope asked for.
         self.register_buffer("beta", torch.as_tensor(beta, dtype=torch.float64).detach().clone())
         self.centre: Centre = centre
