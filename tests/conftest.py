@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 hook = install_import_hook("whence", "beartype.beartype")
 hook.__enter__()
@@ -34,3 +34,11 @@ def models() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no models at {folder}: set WHENCE_MODELS")
     return folder
+
+
+@pytest.fixture
+def unchecked():
+    """Run without the check of every shape: drawing many creatures takes ten times as long with it."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from jaxtyping import config
 from PIL import Image
 
 import whence
@@ -17,14 +16,6 @@ from whence.models.load import load_model
 from whence.models.writing import Origin, write
 from whence.pictures.preprocess import Preprocess
 from whence.pictures.read import read
-
-
-@pytest.fixture
-def unchecked():
-    """Draw creatures without the check of every shape, which takes ten times as long as the drawing."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture
@@ -157,13 +148,13 @@ def test_what_is_there_already_is_not_overwritten(pictures, tmp_path, capsys):
     assert (tmp_path / "out" / "mine").read_text() == "words"
 
 
-def test_creatures_are_drawn_for_models_that_take_them(tmp_path, capsys):
+def test_creatures_are_drawn_for_models_that_take_them(tmp_path, pictures, capsys):
     assert command(CREATURES, tmp_path / "out", "--held-out", "0.5") == 2
     assert "--held-out is for folders" in capsys.readouterr().err
     path = tmp_path / "net.py"
     path.write_text(
         "from torch import nn\ndef net():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))\n"
     )
-    for data, words in ((CREATURES, "give a folder of pictures"), (tmp_path, "states no preprocessing")):
+    for data, words in ((CREATURES, "give a folder of pictures"), (pictures, "states no preprocessing")):
         assert command(data, tmp_path / "out", "--weights", "random", "--trust", model=f"{path}:net") == 2
         assert words in capsys.readouterr().err

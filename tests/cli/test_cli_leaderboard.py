@@ -4,7 +4,6 @@ import csv
 import json
 
 import pytest
-from jaxtyping import config
 
 from whence.cli import run as run_all
 from whence.errors import NotFiniteError
@@ -21,12 +20,7 @@ def made():
 """
 
 
-@pytest.fixture(autouse=True)
-def unchecked():
-    """Draw many creatures without the check of every shape, which takes ten times as long as the drawing."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 
 def run(command):

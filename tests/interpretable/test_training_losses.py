@@ -411,3 +411,9 @@ def test_what_is_frozen_is_named_as_in_the_plain_net():
 def test_no_pictures_are_refused():
     with pytest.raises(OptionError, match="0 held out"):
         train(net(), DATA, spots(0), recipe(None))
+
+
+def test_data_sets_that_do_not_tell_their_classes_are_refused(unchecked):
+    pairs = torch.utils.data.TensorDataset(torch.rand(4, 1, 12, 12), torch.arange(4))
+    with pytest.raises(OptionError, match="a TensorDataset does not tell its classes: give picture_folder"):
+        train(net(), pairs, HELD_OUT, recipe(None))

@@ -7,7 +7,7 @@ import typer
 
 from whence.cli import console
 from whence.cli.console import Debug, Device, Json, Model, Seed, Trust, Weights
-from whence.cli.datasets import CREATURES, Drawn, read_data
+from whence.cli.datasets import CREATURES, Drawn, check_data, read_data
 from whence.errors import OptionError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def cam_head(
     from whence.models.taps import Call, find
     from whence.models.writing import Origin, write
 
+    check_data(data)
     with new_folder(out) as folder, console.stages() as tell:
         classifier = load_model(model, weights=weights, device=device, trust=trust, seed=seed)
         origin = Origin.of(model, {})

@@ -26,6 +26,20 @@ class Drawn:
     missing: tuple[int, ...] = (0,)
 
 
+def check_data(text: str) -> None:
+    """Refuse what is no folder of classes before anything that takes time.
+
+    Raises
+    ------
+    PictureError
+        It is neither that nor the word for creatures.
+    """
+    from whence.interpretable.labelled import class_folders
+
+    if text != CREATURES:
+        class_folders(Path(text))
+
+
 def read_data(
     text: str,
     classifier: "Classifier",

@@ -88,7 +88,7 @@ def train(
     the mask. `torchrun --nproc-per-node N $(which whence) interpretable train ...` shares the batches among N
     processes.
     """
-    from whence.cli.datasets import HELD_OUT, Drawn, read_data
+    from whence.cli.datasets import HELD_OUT, Drawn, check_data, read_data
     from whence.creatures.labelled import MISSING
     from whence.interpretable.losses import read as read_loss
     from whence.interpretable.training.folder import check, train_into
@@ -99,6 +99,7 @@ def train(
 
     with _told(out):
         check(out)
+        check_data(data)
         kind, _, number = device.partition(":")
         if number:
             raise OptionError(f"--device {device}: give {kind}, and choose the card by CUDA_VISIBLE_DEVICES={number}")

@@ -57,6 +57,19 @@ class Pixels(Labelled):
         return normalised(self.pixels[index][None])[0], int(self.labels[index])
 
 
+@dataclass(frozen=True, eq=False)
+class Inputs(Labelled):
+    """Inputs in memory, as a model takes them."""
+
+    inputs: Float[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"]
+    classes: tuple[str, ...]
+
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "c h w"], int]:
+        """Return one input, and its class."""
+        return self.inputs[index], int(self.labels[index])
+
+
 def normalised(pixels: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
     """Return pictures as inputs: -1 is black, 1 is white."""
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -101,7 +114,7 @@ def picture_folder(
     ModelError
         The preprocessing gives inputs of several shapes.
     """
-    folders = _classes(root)
+    folders = class_folders(root)
     inside = [(path, label) for label, folder in enumerate(folders) for path in _files(folder)]
     good: list[tuple[Path, int]] = []
     shapes: dict[tuple[int, ...], Path] = {}
@@ -126,7 +139,14 @@ def picture_folder(
     )
 
 
-def _classes(root: Path) -> list[Path]:
+def class_folders(root: Path) -> list[Path]:
+    """Return the folders of the classes, in the order of their names.
+
+    Raises
+    ------
+    PictureError
+        There are no two.
+    """
     if not root.is_dir():
         raise PictureError(f"there is no folder {root}: name one that holds a folder of pictures for each class")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not _is_hidden(path))

@@ -56,6 +56,8 @@ def check(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: choose a new folder")
+    if (out / COURSE).is_file() and not (out / _CHECKPOINTS).is_dir():
+        raise OutputError(f"{out} holds a training that is finished: choose a new folder, or remove it first")
     if out.is_dir() and any(out.iterdir()) and not is_begun(out):
         raise OutputError(f"{out} is there already and holds no training to go on with: choose a new folder")
 

@@ -112,10 +112,16 @@ def train(
     OutputError
         The checkpoints are of a training with another model, other pictures or another recipe.
     """
-    settings = {} if checkpoints is None else _settings(model, data, held_out, recipe)
-    run = _Training(data, held_out, checkpoints, settings, progress)
+    for given in (data, held_out):
+        if not isinstance(given, Labelled):
+            raise OptionError(
+                f"a {type(given).__name__} does not tell its classes: give picture_folder(...), or "
+                "Inputs(inputs, labels, classes), of whence.interpretable.labelled"
+            )
     if not len(data) or not len(held_out):
         raise OptionError(f"{len(data)} pictures to train on and {len(held_out)} held out: give at least one of each")
+    settings = {} if checkpoints is None else _settings(model, data, held_out, recipe)
+    run = _Training(data, held_out, checkpoints, settings, progress)
     plain = copy.deepcopy(model)
     for plan in (recipe.plain, recipe.plan):
         frozen_modules(plain, plan)
