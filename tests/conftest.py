@@ -1,6 +1,7 @@
 """Every test runs with the shapes of all signatures checked."""
 
 import os
+import signal
 from pathlib import Path
 
 from jaxtyping import config, install_import_hook
@@ -42,3 +43,11 @@ def unchecked():
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def interruptible():
+    """Let Ctrl-C arrive here and in processes started from here: a shell in the background hands it down ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -141,6 +141,7 @@ def wait_for(path, process):
     raise AssertionError(path)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_training_that_was_killed_and_then_stopped_goes_on(pictures, model, tmp_path, capsys):
     more = ("--epochs", 25)
     killed = started(arguments(pictures, model, tmp_path / "out", *more))

@@ -15,6 +15,8 @@ from whence.interpretable.training import Plan, fit, train
 from whence.interpretable.training.checkpoints import Checkpoint, fingerprint
 from whence.interpretable.training.objectives import Task
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
 DATA, HELD_OUT = spots(20), spots(9, seed=1)
 # 3 steps an epoch: 3 of the plain net, 6 of the control, 6 with the mask.
 STEPS = [("plain", n) for n in range(1, 4)] + [
