@@ -91,10 +91,8 @@ def _data(
             f"{CREATURES} are drawn in 64 x 64 pixels with a mean and a deviation of 0.5, which is not what "
             f"{classifier.name} states: give a folder of pictures"
         )
-    creatures, share = (
-        Drawn(_TRAIN, _HELD_OUT, (2 * seed + 2, 2 * seed + 3)),
-        _SHARE if held_out is None else held_out,
-    )
+    creatures = Drawn(_TRAIN, _HELD_OUT, (2 * seed + 2, 2 * seed + 3))
+    share = _SHARE if held_out is None else held_out
     data = read_data(text, classifier, share, creatures, seed=seed, skip_broken=skip_broken, progress=tell)
     for sentence in data.skipped:
         console.warn(f"left out: {sentence}")

@@ -10,8 +10,14 @@ from whence.pictures.preprocess import Preprocess
 
 # What ``Pixels`` does to creatures, as a model file states it.
 PREPROCESS = Preprocess(resize=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-# Half of the creatures are whole; as many of the others lack one of the four deciding parts as lack two.
-MISSING = (0, 0, 1, 2)
+
+
+def lacking(drop: int) -> tuple[int, ...]:
+    """Return how many parts are missing, each number equally often: in half of the creatures one to ``drop``."""
+    return (0,) * max(1, drop) + tuple(range(1, drop + 1))
+
+
+MISSING = lacking(2)
 
 
 def drawn(

@@ -11,7 +11,7 @@ from torch import nn
 
 from whence.creatures.code import LABELS
 from whence.creatures.folders import new_folder
-from whence.creatures.labelled import PREPROCESS, drawn
+from whence.creatures.labelled import PREPROCESS, drawn, lacking
 from whence.errors import OptionError, nearest
 from whence.interpretable.training import Plan, Progress, fast_precision, fit
 from whence.interpretable.training.objectives import Distilled, Task
@@ -36,7 +36,7 @@ class Kind:
 
 
 def _cnn_plan(norm: str | None) -> Plan:
-    # At the others' rate the net with layer norms learns nothing.
+    # At the others' rate the net with layer norms learnt nothing in its first epochs.
     return Plan(epochs=12, rate=1e-3 if norm == "layer" else 3e-3, precision=fast_precision())
 
 
@@ -117,7 +117,7 @@ class Recipe:
     @property
     def missing(self) -> tuple[int, ...]:
         """How many parts are missing: each of these numbers equally often."""
-        return (0,) * max(1, self.drop) + tuple(range(1, self.drop + 1))
+        return lacking(self.drop)
 
 
 def train(

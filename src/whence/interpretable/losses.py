@@ -26,6 +26,18 @@ LABELLED = frozenset({"paper", "label-aware", "matlab"})
 WEIGHED = frozenset({"label-aware", "matlab"})
 
 
+def check(name: str) -> None:
+    """Refuse a name that is no loss's.
+
+    Raises
+    ------
+    UnknownNameError
+        Naming those that are like it.
+    """
+    if name not in LOSSES:
+        raise UnknownNameError(f"there is no filter loss {name!r}: {nearest(name, LOSSES)}")
+
+
 def read(text: str) -> tuple[str, dict[str, object]]:
     """Read ``NAME`` or ``NAME:key=value,...`` as a loss and its options.
 
@@ -35,8 +47,7 @@ def read(text: str) -> tuple[str, dict[str, object]]:
         There is no such loss or option, or a value cannot be read.
     """
     name, _, rest = text.partition(":")
-    if name not in LOSSES:
-        raise UnknownNameError(f"there is no filter loss {name!r}: {nearest(name, LOSSES)}")
+    check(name)
     known = Facts(name, LOSSES[name], name).options
     options: dict[str, object] = {}
     for pair in filter(None, rest.split(",")):
@@ -69,8 +80,7 @@ def filter_loss(
     OptionError
         The loss goes by categories and ``positive`` is missing.
     """
-    if name not in LOSSES:
-        raise UnknownNameError(f"there is no filter loss {name!r}: {nearest(name, LOSSES)}")
+    check(name)
     if name not in LABELLED:
         return LOSSES[name](x, **options)
     if positive is None:

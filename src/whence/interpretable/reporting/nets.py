@@ -12,14 +12,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from whence.errors import ModelError, OutputError
+from whence.interpretable.training.folder import COURSE, SCHEMA
 from whence.models.classifier import Classifier
 from whence.models.folder import FILE
 from whence.models.load import load_model
 from whence.models.masked.wrapper import Interpretable
 from whence.reports.filters import Entry, Phase
-
-TRAINING = "training.json"
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def load(
         name: load_model(home / name, device=device, trust=trust) if (home / name / FILE).is_file() else None
         for name in ("plain", "control")
     }
-    return Nets(net, net.module, beside["plain"], beside["control"], read(home / TRAINING))
+    return Nets(net, net.module, beside["plain"], beside["control"], read(home / COURSE))
 
 
 def read(path: Path) -> Training | None:

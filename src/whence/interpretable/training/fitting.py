@@ -19,6 +19,7 @@ from whence.interpretable.training.interrupts import held_back, ignored
 from whence.interpretable.training.objectives import Objective
 from whence.interpretable.training.plan import Plan
 from whence.models.extras import library
+from whence.models.masked import ranks
 from whence.models.outputs import logits_of
 from whence.models.wrapped import Wrapped
 
@@ -112,7 +113,8 @@ class _Training:
         self.optimiser.zero_grad()
         with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
             loss = self.objective(self.module, inputs.to(_float_type(self.net)), labels.to(self.device))
-        check_finite(loss, "the loss")
+        # Of all processes, so that all end where one must.
+        check_finite(ranks.summed(loss.detach()), "the loss")
         torch.autograd.backward(self.scaler.scale(loss))
         before = self.scaler.get_scale()
         self.scaler.step(self.optimiser)
@@ -152,30 +154,17 @@ def fit(
     NotFiniteError
         The loss is NaN or infinite.
     """
-    with accelerator(plan) as run:
-        return _fitted(run, net, data, plan, objective, checkpoint, epoch, progress)
-
-
-def _fitted(
-    run: Any,  # noqa: ANN401
-    net: nn.Module,
-    data: Labelled,
-    plan: Plan,
-    objective: Objective,
-    checkpoint: Checkpoint | None,
-    epoch: Epoch | None,
-    progress: tuple[str, Progress] | None,
-) -> list[dict[str, Any]]:
-    share = Share(run.process_index, run.num_processes)
-    share.rows(plan.pictures(len(data)))
     stage, tell = progress or ("", lambda *_: None)
     each = plan.steps(len(data))
     with (
+        accelerator(plan) as run,
         _trainable(net, plan),
-        _generators(run.device),
+        torch.random.fork_rng([run.device] if run.device.type == "cuda" else []),
         _prepared(run, net) as module,
         held_back() as interrupted,
     ):
+        share = Share(run.process_index, run.num_processes)
+        share.rows(plan.pictures(len(data)))
         _warn_of_statistics(net, share)
         at = _Training(net, module, plan, objective, run.device, share, plan.epochs * each, checkpoint)
         batches = Batches(plan, len(data), share, at.done)
@@ -237,13 +226,6 @@ def _prepared(run: Any, net: nn.Module) -> Iterator[nn.Module]:  # noqa: ANN401
             delattr(net, name)
 
 
-@contextmanager
-def _generators(device: torch.device) -> Iterator[None]:
-    """Leave the global generators as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-
-
 def _float_type(net: nn.Module) -> torch.dtype:
     return next(p.dtype for p in net.parameters() if p.is_floating_point())
 
@@ -264,7 +246,6 @@ def _warn_of_statistics(net: nn.Module, share: Share) -> None:
 @contextmanager
 def _trainable(net: nn.Module, plan: Plan) -> Iterator[None]:
     """Put the net into training mode inside, but for what the plan keeps as it is; afterwards all is as it was."""
-    modes = {module: module.training for module in net.modules()}
     last = any(_is_channels_last(p) for p in net.parameters())
     kept = frozen_modules(net, plan)
     still = [module for one in kept for module in one.modules()]
@@ -272,18 +253,28 @@ def _trainable(net: nn.Module, plan: Plan) -> Iterator[None]:
     if plan.frozen_statistics:
         still += [module for module in net.modules() if isinstance(module, _BatchNorm)]
     learning = [parameter for parameter in fixed if parameter.requires_grad]
-    net.train().to(memory_format=torch.channels_last)
-    for module in still:
-        module.training = False
-    for parameter in learning:
-        parameter.requires_grad = False
+    with _modes_kept(net):
+        net.train().to(memory_format=torch.channels_last)
+        for module in still:
+            module.training = False
+        for parameter in learning:
+            parameter.requires_grad = False
+        try:
+            yield
+        finally:
+            net.zero_grad()
+            for parameter in learning:
+                parameter.requires_grad = True
+            net.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+@contextmanager
+def _modes_kept(net: nn.Module) -> Iterator[None]:
+    """Put every module back into the mode that it was in."""
+    modes = {module: module.training for module in net.modules()}
     try:
         yield
     finally:
-        net.zero_grad()
-        for parameter in learning:
-            parameter.requires_grad = True
-        net.to(memory_format=torch.channels_last if last else torch.contiguous_format)
         for module, training in modes.items():
             module.training = training
 
@@ -311,18 +302,14 @@ def _is_channels_last(p: Tensor) -> bool:
 @torch.no_grad()
 def accuracy(net: nn.Module, data: Labelled, plan: Plan) -> float:
     """Return the share of pictures whose class the net gives, in evaluation mode; it is put back afterwards."""
-    modes = {module: module.training for module in net.modules()}
     right = 0
-    try:
+    with _modes_kept(net):
         net.train(False)
         like = next(net.parameters())
         for x, labels in loader(data, plan, batch_size=max(plan.batch, 64)):
             logits = logits_of(net(x.to(like)))
             check_finite(logits, "what the net says")
             right += int((guessed(logits) == labels.to(like.device)).sum())
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return right / len(data)
 
 

@@ -22,6 +22,8 @@ from whence.models.writing import stated, write
 from whence.pictures.preprocess import Preprocessing
 
 _CHECKPOINTS, COURSE = "checkpoints", "training.json"
+# Of the file that tells the course.
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def check(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: choose a new folder")
-    if (out / COURSE).is_file() and not (out / _CHECKPOINTS).is_dir():
+    if (out / COURSE).is_file() and not is_begun(out):
         raise OutputError(f"{out} holds a training that is finished: choose a new folder, or remove it first")
     if out.is_dir() and any(out.iterdir()) and not is_begun(out):
         raise OutputError(f"{out} is there already and holds no training to go on with: choose a new folder")
@@ -133,7 +135,7 @@ def _write(folder: Path, name: str, net: nn.Module, start: Start, data: Data, ha
 
 def _said(found: Trained, start: Start, data: Data, recipe: Recipe, seconds: float) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "whence": version("whence"),
         "model": start.classifier.spec,
         "new": list(start.new),

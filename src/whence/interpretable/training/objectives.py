@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -11,7 +10,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from whence.errors import NotFiniteError
 from whence.interpretable.information import terms
 from whence.interpretable.losses import WEIGHED, filter_loss
 from whence.interpretable.strength import Strength
@@ -88,11 +86,8 @@ class Task:
         return self._counted(task_loss(logits_of(module(x)), labels, self.smoothing))
 
     def _counted(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Take a loss into the mean; what is not finite would be the end of all weights."""
-        value = meant(loss)
-        if not isfinite(value):
-            raise NotFiniteError(f"the loss has become {value}: give a lower learning rate, in a new folder")
-        self.means.add(task=value)
+        """Take a loss into the mean."""
+        self.means.add(task=meant(loss))
         return loss
 
     def course(self) -> dict[str, Any]:

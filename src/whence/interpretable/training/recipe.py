@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any
 
-from whence.errors import OptionError, UnknownNameError, nearest
-from whence.interpretable.losses import LOSSES
+from whence.errors import OptionError
+from whence.interpretable.losses import check
 from whence.interpretable.training.plan import Plan
 from whence.models.masked.templates import Centre
 
@@ -52,8 +52,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what no training can be."""
-        if self.loss is not None and self.loss not in LOSSES:
-            raise UnknownNameError(f"there is no filter loss {self.loss!r}: {nearest(self.loss, LOSSES)}")
+        if self.loss is not None:
+            check(self.loss)
         if self.plan.epochs < 1:
             raise OptionError(f"epochs={self.plan.epochs}: give 1 or more with the mask")
         if not 0 < self.settled <= 1 or not 0 <= self.relative < inf:
