@@ -22,6 +22,7 @@ BENCHES = (
     "lrp",
     "igos",
     "sag",
+    "study",
 )
 
 

@@ -19,7 +19,15 @@ from whence.creatures.labelled import MISSING, PREPROCESS, drawn
 from whence.creatures.train import Recipe as Creatures
 from whence.creatures.train import train as train_creatures
 from whence.interpretable.labelled import normalised
-from whence.interpretable.measures import Maps, Parts, maps_of, measured, part_interpretability, receptive_fields
+from whence.interpretable.measures import (
+    Maps,
+    Parts,
+    effective_radius,
+    maps_of,
+    measured,
+    part_interpretability,
+    receptive_fields,
+)
 from whence.interpretable.training import Plan, Recipe, fast_precision
 from whence.interpretable.training.folder import Data, train_into
 from whence.interpretable.training.starting import Start
@@ -44,11 +52,16 @@ MEASURES = {
     "location-instability": "location instability",
     "part-interpretability": "part interpretability",
     "round 4": "on discs of 4 pixels",
-    "round 8": "on discs of 8 pixels",
+    "effective": "on discs of the effective field",
     "part-interpretability-active": "of active pictures",
     "peak-purity": "peak purity",
     "category-entropy": "category entropy",
 }
+# On how many creatures the effective receptive field is measured.
+LOOKED_AT = 48
+# Discs of other radii in pixels, and the nets that are measured on them too.
+RADII = (2, 4, 6, 8, 10, 12, 16)
+SWEPT = ("control", "control, mask afterwards", "label-aware")
 
 
 def plain(seed: int, home: Path) -> Start:
@@ -88,8 +101,8 @@ def fresh() -> tuple[Sequence[Tensor], Tensor, Parts]:
     return x.split(250), labels, creature_parts(creatures)
 
 
-def figures(model: Classifier, mask: Mask | None = None) -> dict[str, float]:
-    """Return the accuracy and all measures of a model on fresh creatures."""
+def figures(model: Classifier, radii: Mapping[str, float], mask: Mask | None = None) -> dict[str, float]:
+    """Return the accuracy and all measures of a model on fresh creatures, and part interpretability on discs."""
     batches, labels, parts = fresh()
     with torch.no_grad():
         guesses = torch.cat([model.module(x).argmax(1) for x in batches])
@@ -99,24 +112,28 @@ def figures(model: Classifier, mask: Mask | None = None) -> dict[str, float]:
     maps = Maps(values, labels, fields, (64, 64))
     right = (guesses == labels).double().mean().item()
     discs = {
-        f"round {radius}": part_interpretability(maps, parts, region="round", radius=float(radius)).filters.mean
-        for radius in (4, 8)
+        name: part_interpretability(maps, parts, region="round", radius=radius).filters.mean
+        for name, radius in radii.items()
     }
     return {"accuracy": right, **discs, **measured(maps, parts, region="bilinear").summary()}
 
 
 def of_seed(seed: int, home: Path) -> dict[str, dict[str, float]]:
-    """Return the figures of all nets of a seed."""
+    """Return the figures of all nets of a seed; discs are as large for all, by what the control's cells look at."""
     folders = {name: trained(name, seed, home) for name in LOSSES}
-    first = folders[CONTROLLED]
-    start, control = (whence.load_model(first / name) for name in ("plain", "control"))
-    found = {
-        "plain": figures(start),
-        "plain, mask afterwards": figures(start, Mask()),
-        "control": figures(control),
-        "control, mask afterwards": figures(control, Mask()),
+    start, control = (whence.load_model(folders[CONTROLLED] / name) for name in ("plain", "control"))
+    nets = {
+        "plain": (start, None),
+        "plain, mask afterwards": (start, Mask()),
+        "control": (control, None),
+        "control, mask afterwards": (control, Mask()),
+        **{name: (whence.load_model(folder), None) for name, folder in folders.items()},
     }
-    return {**found, **{name: figures(whence.load_model(folder)) for name, folder in folders.items()}}
+    radius = effective_radius(control, fresh()[0][0][:LOOKED_AT], LAYER)
+    print(f"seed {seed}: effective receptive field of the control, {radius:.2f} pixels", flush=True)
+    few = {"round 4": 4.0, "effective": radius}
+    many = few | {f"round {r}": float(r) for r in RADII}
+    return {name: figures(net, many if name in SWEPT else few, mask) for name, (net, mask) in nets.items()}
 
 
 def said(numbers: Sequence[float]) -> str:
@@ -146,6 +163,12 @@ def main() -> None:
         for name in LOSSES
     ]
     print(table(["over the control's", *MEASURES.values()], ratios))
+    discs = [f"round {r}" for r in RADII]
+    swept = [[name, *(said([one[name][key] for one in found]) for key in discs)] for name in SWEPT]
+    for other in SWEPT[:2]:
+        over = (said([one[SWEPT[2]][key] / one[other][key] for one in found]) for key in discs)
+        swept.append([f"{SWEPT[2]} over {other}", *over])
+    print(table(["radius of the discs in pixels", *RADII], swept))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from whence import adapters, interpretable, methods, metrics
+    from whence import adapters, interpretable, methods, metrics, studies
     from whence.attribution import attribute
     from whence.evaluation.evaluate import evaluate
     from whence.evaluation.result import Evaluation
@@ -27,7 +27,7 @@ _HOMES = {
     "explain": "whence.explaining",
     "load_model": "whence.models.load",
 }
-_PACKAGES = ("adapters", "interpretable", "methods", "metrics")
+_PACKAGES = ("adapters", "interpretable", "methods", "metrics", "studies")
 
 __all__ = [
     "AttentionGraph",
@@ -42,6 +42,7 @@ __all__ = [
     "load_model",
     "methods",
     "metrics",
+    "studies",
 ]
 
 

@@ -142,6 +142,7 @@ def _attributed(
         style=answer.style,
         target=answer.score.index.cpu(),
         score=answer.score.value.detach(),
+        logits=answer.score.logits,
         passes=session.passes - before,
         input_size=tuple(x.shape[2:]),
         notes=_notes(facts, values, answer),

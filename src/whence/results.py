@@ -100,10 +100,14 @@ def spread(
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """The number explained, ``value`` [B], and its class, ``index`` [B]: -1 where a callable made it."""
+    """The number explained, ``value`` [B], and its class, ``index`` [B]: -1 where a callable made it.
+
+    ``logits`` [B, K] are those that it was read from, None where a callable made it.
+    """
 
     value: Float[Tensor, " b"]
     index: Int[Tensor, " b"]
+    logits: Float[Tensor, "b classes"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +204,8 @@ class Attribution:
         int64 [B]: the class explained, -1 for a callable, the first class of a contrast.
     score
         [B]: the number explained.
+    logits
+        [B, K]: what the model said of the pictures, None where the score is no class's.
     residual
         [B] or None: how far the method misses its own law (completeness, conservation), relative.
     passes
@@ -236,6 +242,7 @@ class Attribution:
     notes: tuple[tuple[str, ...], ...]
     reduce: Reduce = "sum"
     show: Literal["positive", "signed"] = "signed"
+    logits: Float[Tensor, "b classes"] | None = None
     residual: Float[Tensor, " b"] | None = None
     layer: str | None = None
     layers: Mapping[str, Float[Tensor, "b *_"]] = field(default_factory=dict)
@@ -311,6 +318,7 @@ class Attribution:
             values=one(self.values),
             target=one(self.target),
             score=one(self.score),
+            logits=maybe(self.logits),
             residual=maybe(self.residual),
             passes=self.passes.share(len(self)),
             notes=(self.notes[index],),
@@ -338,6 +346,7 @@ def concatenated(pieces: Sequence[Attribution]) -> Attribution:
         values=torch.cat([p.values for p in pieces]),
         target=torch.cat([p.target for p in pieces]),
         score=torch.cat([p.score for p in pieces]),
+        logits=joined([p.logits for p in pieces]),
         residual=joined([p.residual for p in pieces]),
         passes=sum((p.passes for p in pieces), Passes()),
         notes=tuple(note for p in pieces for note in p.notes),

@@ -143,3 +143,34 @@ def test_as_seen_without_a_range_stretches_and_survives_a_constant():
 def test_pixel_range_of_one_channel():
     one = PixelRange(torch.tensor([-1.0]), torch.tensor([1.0]))
     assert one.to_pixels(torch.zeros(2, 1, 3, 3)).unique().item() == 0.5
+
+
+@pytest.mark.parametrize("box", [(3.0, 8.0, 43.0, 58.0), (43.0, 58.0, 3.0, 8.0)], ids=["cropped", "turned"])
+def test_a_map_comes_back_to_the_grid_that_it_was_laid_from(box):
+    """A plane is what bilinear interpolation keeps exactly, away from the edges where it is constant."""
+    geometry = Geometry((50, 70), (10, 15), box)
+    y, x = torch.meshgrid(torch.arange(10.0).double(), torch.arange(15.0).double(), indexing="ij")
+    plane = 3 * y - 2 * x + 1
+    back = geometry.to_grid(geometry.to_picture(plane))
+    torch.testing.assert_close(back[1:-1, 1:-1], plane[1:-1, 1:-1], rtol=0, atol=1e-4)
+
+
+def test_each_cell_takes_the_pictures_value_at_its_middle():
+    picture = torch.arange(6.0)[:, None] * 10 + torch.arange(8.0)
+    # Cells of 2 x 2 pixels: the mean of the four around the middle.
+    laid = Geometry((6, 8), (3, 4), (0.0, 0.0, 6.0, 8.0)).to_grid(picture)
+    assert torch.allclose(laid, torch.arange(3.0)[:, None] * 20 + torch.arange(4.0) * 2 + 5.5, atol=1e-4)
+    assert torch.allclose(Geometry((6, 8), (6, 8), (0.0, 0.0, 6.0, 8.0)).to_grid(picture), picture, atol=1e-4)
+
+
+def test_a_grid_that_leaves_the_picture_holds_zero_there():
+    laid = Geometry((4, 4), (8, 8), (-2.0, -2.0, 6.0, 6.0)).to_grid(torch.ones(4, 4))
+    expected = torch.zeros(8, 8)
+    expected[2:6, 2:6] = 1
+    assert (laid == expected).all()
+
+
+def test_a_grid_that_runs_backwards_mirrors_the_picture():
+    picture = torch.arange(16.0).reshape(4, 4)
+    laid = Geometry((4, 4), (4, 4), (0.0, 4.0, 4.0, 0.0)).to_grid(picture)
+    assert torch.allclose(laid, picture.flip(1), atol=1e-4)

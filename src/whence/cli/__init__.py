@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from whence.cli import creatures, demo, doctor, evaluate, explain, interpretable, lists, report
+from whence.cli import creatures, demo, doctor, evaluate, explain, interpretable, lists, report, study
 from whence.cli.console import say, warn
 from whence.errors import WhenceError
 
@@ -28,6 +28,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(creatures.app, name="creatures")
 app.add_typer(interpretable.app, name="interpretable")
+app.add_typer(study.app, name="study")
 
 
 _COMMANDS = (
@@ -41,6 +42,7 @@ _COMMANDS = (
     "doctor",
     "creatures",
     "interpretable",
+    "study",
 )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from whence.reports.look import Look
+    from whence.reports.scores import Estimate
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -101,6 +102,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         say(line)
         if number == 0:
             say("  ".join("-" * width for width in widths))
+
+
+def estimate(value: "Estimate") -> str:
+    """Return a mean with its interval as people read it; a dash where there is none."""
+    if value.mean != value.mean:
+        return "-"
+    return f"{value.mean:.3g}" + (f" [{value.low:.3g}, {value.high:.3g}]" if value.low == value.low else "")
 
 
 def _bar() -> "Progress":

@@ -1,6 +1,5 @@
 """`whence evaluate`: pictures, a model, methods and metrics to a table of how good the maps are."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,9 @@ import typer
 
 from whence.cli import console
 from whence.cli.console import DEFAULT_MODEL, Debug, Device, Json, ModelIfGiven, Seed, Trust, Weights
-from whence.cli.explain import expanded, is_picture
+from whence.cli.explain import expanded
 from whence.errors import OptionError, OutputError, PictureError
+from whence.pictures.files import is_picture
 
 if TYPE_CHECKING:
     from whence.asking import MethodRequest, MetricRequest
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from whence.evaluation.evaluate import Known, Task
     from whence.evaluation.records import Records
     from whence.evaluation.result import Evaluation
-    from whence.models.classifier import Classifier
     from whence.reports.scores import Estimate, Row
 
 
@@ -167,7 +166,7 @@ def _records(task: "Task", outs: Sequence[Path]) -> "Records | None":
         {
             "whence": version("whence"),
             "model": task.classifier.fingerprint,
-            "preprocessing": _preprocessing(task.classifier),
+            "preprocessing": task.classifier.preprocessing,
             "activation": task.classifier.scale.activation,
             "precision": task.classifier.precision,
             "target": task.target or "the top class",
@@ -180,15 +179,6 @@ def _records(task: "Task", outs: Sequence[Path]) -> "Records | None":
                 f"{str(path)!r} is there already, and holds no evaluation to go on with: name another file"
             )
     return made
-
-
-def _preprocessing(classifier: "Classifier") -> str:
-    """Return the preprocessing as it prints itself in one line, the same in every run."""
-    from whence.pictures.foreign import ForeignPreprocess
-
-    made = classifier.preprocess
-    said = repr(made.function if isinstance(made, ForeignPreprocess) else made)
-    return " ".join(re.sub(r" at 0x[0-9a-f]+", "", said).split())
 
 
 def _known(records: "Records") -> "Known":

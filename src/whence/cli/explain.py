@@ -26,6 +26,7 @@ from whence.cli.console import (
     Weights,
 )
 from whence.errors import PictureError
+from whence.pictures.files import pictures_in
 
 if TYPE_CHECKING:
     from whence.asking import MethodRequest
@@ -33,14 +34,6 @@ if TYPE_CHECKING:
     from whence.explanation import Outcome
     from whence.reports.contents import Result
     from whence.reports.look import Look
-
-_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("png", "jpg", "jpeg", "jfif", "gif", "tif", "tiff", "bmp", "webp", "avif", "heic", "heif", "jxl"),
-        *("jp2", "j2k", "ppm", "pgm", "pbm", "pnm"),
-    )
-)
 
 
 def explain(
@@ -167,20 +160,12 @@ def expanded(pictures: Sequence[str]) -> list[str]:
         if name.lower().startswith(("http://", "https://")):
             found.append(name)
         elif path.is_dir():
-            inside = sorted(str(p) for p in path.iterdir() if is_picture(p))
-            if not inside:
-                raise PictureError(f"the folder {name} holds no picture: name one that does, or the files themselves")
-            found += inside
+            found += map(str, pictures_in(path))
         elif not path.exists():
             raise PictureError(f"there is no file {name}: check the path")
         else:
             found.append(name)
     return found
-
-
-def is_picture(path: Path) -> bool:
-    """Return whether a file in a folder is one of its pictures, by its name."""
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def finish(job: "Job", sources: Sequence[str], out: Path, json: bool, look: "Look | None" = None) -> tuple[int, int]:

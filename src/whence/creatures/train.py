@@ -1,7 +1,6 @@
 """How the classifiers of the creatures are made: drawn pictures in, a model folder out."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from whence.models.bundled.creature_net import creature_net
 from whence.models.bundled.creature_vit import creature_vit
 from whence.models.load import load_model
 from whence.models.random import undisturbed
+from whence.models.threads import threads as using
 from whence.models.writing import Origin, write
 
 # The bundled net on whose first layers the transformer stands.
@@ -143,7 +143,7 @@ def train(
     plan = recipe.plan
     if recipe.images < plan.batch or not plan.epochs:
         raise OptionError(f"{recipe.images} pictures in {plan.epochs} epochs make no batch of {plan.batch}")
-    with new_folder(out) as folder, _threads(threads):
+    with new_folder(out) as folder, using(threads):
         net = fresh_net(recipe)
         teacher = load_model(recipe.teacher).module if recipe.teacher else None
         data = drawn(recipe.images, recipe.seed, missing=recipe.missing, tags=recipe.tags, progress=progress)
@@ -174,14 +174,3 @@ def fresh_net(recipe: Recipe) -> nn.Module:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
     return net
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Use so many threads inside, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)

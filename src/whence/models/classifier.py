@@ -114,6 +114,12 @@ class Classifier:
         return self.preprocess.pixels if self.preprocess else None
 
     @property
+    def preprocessing(self) -> str:
+        """The preprocessing as it prints itself in one line, the same in every run."""
+        made = self.preprocess.function if isinstance(self.preprocess, ForeignPreprocess) else self.preprocess
+        return " ".join(re.sub(r" at 0x[0-9a-f]+", "", repr(made)).split())
+
+    @property
     def like(self) -> Tensor:
         """A floating tensor of the model's device and type, to which inputs are moved."""
         tensors = chain(self.module.parameters(), self.module.buffers())

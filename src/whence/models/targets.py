@@ -140,14 +140,15 @@ def _measured(
     logits: Float[Tensor, "b k"], measure: Measure, names: Sequence[int | str | None], scale: Scale
 ) -> Score:
     index, *other = (_classes(logits, name, scale) for name in names)
+    said = logits.detach()
     if measure == "probability":
-        return Score(_column(scale.probabilities(logits), index), index)
+        return Score(_column(scale.probabilities(logits), index), index, said)
     if measure == "log-probability":
-        return Score(_column(scale.log_probabilities(logits), index), index)
+        return Score(_column(scale.log_probabilities(logits), index), index, said)
     if measure == "log-odds":
-        return Score(scale.log_odds(logits, index), index)
+        return Score(scale.log_odds(logits, index), index, said)
     value = _column(logits, index)
-    return Score(value - _column(logits, other[0]) if other else value, index)
+    return Score(value - _column(logits, other[0]) if other else value, index, said)
 
 
 def fixed(
@@ -253,4 +254,5 @@ def scores(output: Any, logits: Callable[[Any], Tensor], targets: Sequence[Targe
         return answers[keys[0]]
     value = torch.stack([answers[key].value[row] for row, key in enumerate(keys)])
     index = torch.stack([answers[key].index[row] for row, key in enumerate(keys)])
-    return Score(value, index)
+    known = (answer.logits for answer in answers.values())
+    return Score(value, index, next((logits for logits in known if logits is not None), None))

@@ -54,6 +54,19 @@ class Geometry:
         laid = F.grid_sample(values[None, None], where[None], padding_mode="border", align_corners=False)
         return torch.where(self.seen.to(values.device), laid[0, 0], 0.0)
 
+    def to_grid(self, values: Float[Tensor, "H W"]) -> Float[Tensor, "h w"]:
+        """Lay a map on the picture's own pixels onto the input grid, bilinearly; 0 where the grid leaves the picture.
+
+        The way back from ``to_picture``: each cell takes the value at its middle.
+        """
+        (height, width), (top, left, bottom, right) = self.grid, self.box
+        y = (top + (torch.arange(height) + 0.5) / height * (bottom - top)) / self.picture[0]
+        x = (left + (torch.arange(width) + 0.5) / width * (right - left)) / self.picture[1]
+        where = torch.stack(torch.meshgrid(2 * x - 1, 2 * y - 1, indexing="xy"), dim=-1).to(values)
+        laid = F.grid_sample(values[None, None], where[None], padding_mode="border", align_corners=False)
+        inside = ((y >= 0) & (y <= 1))[:, None] & ((x >= 0) & (x <= 1))[None, :]
+        return torch.where(inside.to(values.device), laid[0, 0], 0.0)
+
 
 @dataclass(frozen=True)
 class PixelRange:
@@ -165,7 +178,7 @@ class Preprocess(Preprocessing):
         if self.channels < 1:
             raise ModelError(f"preprocess.channels = {self.channels}: give at least 1")
 
-    @property
+    @cached_property
     def pixels(self) -> PixelRange:
         """What black and white become."""
         mean, std = (torch.tensor(v).expand(self.channels) for v in (self.mean, self.std))

@@ -2,6 +2,7 @@
 
 from whence.interpretable.measures.category_entropy import category_entropy
 from whence.interpretable.measures.collecting import maps_of
+from whence.interpretable.measures.effective import effective_radius
 from whence.interpretable.measures.gathered import Measures, measured
 from whence.interpretable.measures.location_instability import LocationInstability, location_instability
 from whence.interpretable.measures.maps import Maps, Parts
@@ -20,6 +21,7 @@ __all__ = [
     "PerFilter",
     "ReceptiveFields",
     "category_entropy",
+    "effective_radius",
     "location_instability",
     "maps_of",
     "measured",

@@ -1,0 +1,1 @@
+"""Who does the work of a study: engines only hand out shards, and tell which workers died."""
