@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 LEAVES = (
     *("taps.py", "session.py", "layers.py", "attention.py", "readout.py"),
-    *("carried.py", "start.py", "pooling.py", "areas.py", "objective.py"),
+    *("carried.py", "start.py", "pooling.py", "areas.py", "objective.py", "effective.py"),
 )
 
 
@@ -76,6 +76,7 @@ def test_public_names_are_frozen():
         "load_model",
         "methods",
         "metrics",
+        "studies",
     ]
     assert all(getattr(whence, name) is not None for name in whence.__all__)
 

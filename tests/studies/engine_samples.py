@@ -133,7 +133,7 @@ def program(folder, job, out, **options):
 
 def workers(parent):
     """Return the processes that work for one."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if line.endswith(f" {parent}") and "serve()" in line]
 
 

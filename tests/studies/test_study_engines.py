@@ -88,7 +88,7 @@ def test_an_actor_that_is_killed_is_replaced(job, digest, tmp_path, cluster):
 
     def kill(stage, done, total):
         if done and not killed:
-            listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+            listed = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True).stdout
             killed.extend(int(line.split()[0]) for line in listed.splitlines() if "ray::_Explainer" in line)
             for process in killed:
                 os.kill(process, signal.SIGKILL)

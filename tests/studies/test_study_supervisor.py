@@ -135,10 +135,10 @@ def test_a_model_that_dies_of_zeros_accuses_no_picture():
 def test_workers_that_never_begin_end_the_run_with_the_reason():
     job = bare(8)
     supervisor = Supervisor(job, deque(map(Task, job.shards)), lambda: False, lambda task, done: None)
-    with pytest.raises(ModelError, match="5 workers died one after the other before they could begin: no library"):
+    with pytest.raises(ModelError, match="10 workers died one after the other before they could begin: no library"):
         supervisor.run(Straw(lambda task: Unstarted("no library"), 2))
     # Now and then it is no matter.
-    fates = iter([*[Unstarted("x")] * 4, Done(0), *[Unstarted("x")] * 4, Done(0)])
+    fates = iter([*[Unstarted("x")] * 9, Done(0), *[Unstarted("x")] * 9, Done(0)])
     _, told, made = run(job, lambda task: next(fates))
     assert [task.shard for task in told] == [0, 1]
     assert made.deaths == 0

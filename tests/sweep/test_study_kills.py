@@ -37,7 +37,7 @@ def digest(job, tmp_path_factory):
 def at_work(engine):
     """Return the workers that were started from here, or by Ray."""
     mark = "ray::_Explainer" if engine == "ray" else "serve()"
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if mark in line]
 
 
@@ -54,19 +54,24 @@ def ray():
 def test_a_worker_killed_at_a_random_moment_changes_no_row(job, digest, tmp_path, engine, moment, request):
     if engine == "ray":
         request.getfixturevalue("ray")
-    over, killed = threading.Event(), []
+    over, begun, killed = threading.Event(), threading.Event(), []
 
     def kill():
-        over.wait(random.Random(moment).uniform(0, 10))
+        # Every second one dies at work, the others at any time, as when they start.
+        if moment % 2:
+            begun.wait()
+        over.wait(random.Random(moment).uniform(0, 3 if moment % 2 else 10))
         while not over.is_set() and not killed:
-            for process in random.sample(at_work(engine), 1) if at_work(engine) else []:
+            for process in at_work(engine)[-1:]:
                 os.kill(process, signal.SIGKILL)
                 killed.append(process)
             time.sleep(0.01)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    summary = carry_out(job, tmp_path, engine=engine, workers=2)
+    summary = carry_out(
+        job, tmp_path, engine=engine, workers=2, progress=lambda stage, done, total: begun.set() if done else None
+    )
     over.set()
     killer.join()
     print(f"{engine} {moment}: killed {len(killed)}, deaths {summary.deaths}, {summary.seconds:.1f} s")
@@ -78,18 +83,20 @@ def test_a_worker_killed_at_a_random_moment_changes_no_row(job, digest, tmp_path
 def test_workers_killed_at_twenty_moments_of_one_run_change_no_row(job, digest, tmp_path, engine, request):
     if engine == "ray":
         request.getfixturevalue("ray")
-    over, killed = threading.Event(), []
+    over, killed, lately = threading.Event(), [], []
 
     def kill():
         draw = random.Random(0)
         while not over.wait(draw.uniform(0, 6)) and len(killed) < MOMENTS:
-            for process in at_work(engine)[:1]:
+            # Where all are killed before they can do anything, no run comes to its end.
+            for process in at_work(engine)[: len(lately) < 3]:
                 os.kill(process, signal.SIGKILL)
                 killed.append(process)
+                lately.append(process)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    summary = carry_out(job, tmp_path, engine=engine, workers=2)
+    summary = carry_out(job, tmp_path, engine=engine, workers=2, progress=lambda *_: lately.clear())
     over.set()
     killer.join()
     print(f"{engine}: killed {len(killed)}, deaths {summary.deaths}, {summary.seconds:.1f} s")

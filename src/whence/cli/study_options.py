@@ -207,7 +207,7 @@ def _tell(found: "Estimate") -> None:
     rows = [
         ("pictures", f"{found.pictures:,}"),
         ("rows", f"{found.rows:,} in {found.shards:,} shards"),
-        ("passes", f"{found.forward:,} forward, {found.backward:,} backward, {found.partial:,} through a part"),
+        ("passes of the methods", f"{found.forward:,} forward, {found.backward:,} backward, {found.partial:,} through a part"),
         ("time", f"{duration(found.seconds)} with {found.workers} at work"),
         ("memory", f"{found.memory_bytes / 2**20:,.0f} MiB a worker"),
         ("disk", f"{found.disk_bytes / 2**20:,.1f} MiB"),

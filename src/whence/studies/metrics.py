@@ -8,7 +8,7 @@ from torch import Tensor
 
 from whence.asking import MetricRequest
 from whence.batches import for_all
-from whence.errors import WhenceError
+from whence.errors import SizeError, UnsupportedError, WhenceError
 from whence.metrics.claim import Claim
 from whence.metrics.measuring import claim, measured
 from whence.models.classifier import Classifier
@@ -70,7 +70,7 @@ def numbers(
         try:
             _fill(rows, text, _measured(of, text, job.seed))
         except WhenceError as error:
-            if for_all(error) or len(rows) > 1:
+            if for_all(error) or isinstance(error, UnsupportedError | SizeError) or len(rows) > 1:
                 raise
             notes.append(f"{text}: {error}")
     return rows, notes

@@ -15,7 +15,7 @@ from torch import Tensor
 from whence.asking import MethodRequest
 from whence.attribution import attribute_all
 from whence.batches import for_all
-from whence.errors import TargetError, UnsupportedError, WhenceError
+from whence.errors import SizeError, TargetError, UnsupportedError, WhenceError
 from whence.models.classifier import Classifier
 from whence.models.session import move, opened
 from whence.models.targets import TargetSpec
@@ -105,7 +105,8 @@ class Worker:
         except MemoryError:
             raise
         except Exception as error:  # a method or a model of somebody's own may raise anything
-            if isinstance(error, WhenceError) and (for_all(error) or isinstance(error, UnsupportedError)):
+            # All inputs of a model have one size.
+            if isinstance(error, WhenceError) and (for_all(error) or isinstance(error, UnsupportedError | SizeError)):
                 raise
             if len(rows) == 1:
                 return [said(Fault.of(error))]

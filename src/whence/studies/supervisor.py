@@ -11,7 +11,7 @@ from whence.studies.job import Job
 # A shard that killed two workers is searched for pictures that do so alone, and again after every two more.
 _SEARCH = 2
 # So many deaths of one shard, or of workers that did not even begin, are no accident.
-_PATIENCE, _STARTS = 8, 5
+_PATIENCE, _STARTS = 8, 10
 
 
 @dataclass
