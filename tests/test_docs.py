@@ -125,9 +125,9 @@ def test_a_command_in_the_docs_exists(path, line):
             return
         command, arguments = command.commands[name], arguments[1:]
     context = command.make_context(name, arguments)
-    if context.params.get("method"):
+    if method := context.params.get("method"):
         layer = context.params.get("layer")
-        requests(context.params["method"], {"layer": layer[0]} if layer else {})
+        requests([method] if isinstance(method, str) else method, {"layer": layer[0]} if layer else {})
 
 
 def calls():

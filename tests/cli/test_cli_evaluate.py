@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from whence.cli import run
-from whence.cli.evaluate import _preprocessing, _said
+from whence.cli.evaluate import _said
 from whence.creatures.files import write
 from whence.errors import UnsupportedError
 from whence.models import load
@@ -207,7 +207,7 @@ def test_a_foreign_preprocessing_is_told_without_addresses():
     def prepare(picture):
         return picture
 
-    said = _preprocessing(Classifier(lambda x: x, prepare))
+    said = Classifier(lambda x: x, prepare).preprocessing
     assert "prepare" in said
     assert "0x" not in said
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from crossing_samples import answer, heat, probability
 
+from crossing_samples import answer, heat, probability
 from small_nets import SmallNet, SmallViT, drawn, pictures
 from whence.asking import MetricRequest
 from whence.attribution import attribute

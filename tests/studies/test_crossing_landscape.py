@@ -5,8 +5,8 @@ from math import cos, pi, sin
 
 import pytest
 import torch
-from crossing_samples import INSERTION, around, judgements
 
+from crossing_samples import INSERTION, around, judgements
 from whence.errors import OptionError
 from whence.reports.scores import Asked
 from whence.studies.crossing import landscape

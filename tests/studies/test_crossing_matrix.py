@@ -4,8 +4,8 @@ from math import isnan
 
 import pytest
 import torch
-from crossing_samples import METRICS, Study, answer, around, heat, judgements
 
+from crossing_samples import METRICS, Study, answer, around, heat, judgements
 from small_nets import SmallNet, drawn, pictures
 from whence.models.classifier import Classifier
 from whence.pictures.preprocess import Geometry

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from crossing_samples import METRICS, Study
 
+from crossing_samples import METRICS, Study
 from whence.errors import OptionError, OutputError
 from whence.studies.crossing import columns, crossed, from_study, write
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from engine_samples import expected, found, pictures, plan, program, workers
+from engine_samples import RAY, actors, expected, found, pictures, plan, program, workers
 from whence.errors import OptionError, UnknownNameError
 from whence.models.load import load_model
 from whence.studies.running import carry_out
@@ -49,6 +49,7 @@ def cluster():
     """A Ray that was there before."""
     import ray
 
+    os.environ.update(RAY)
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
@@ -69,7 +70,7 @@ def test_pictures_decoded_beside_the_model_make_the_same(job, digest, tmp_path):
 def test_a_ray_that_starts_by_itself_makes_what_one_process_makes(job, digest, tmp_path):
     """In a program without a guard, whose standard output holds nothing of Ray's."""
     done = program(tmp_path, job, tmp_path / "out", engine="ray", workers=2)
-    out, err = done.communicate(timeout=240)
+    out, err = done.communicate()
     assert done.returncode == 0, err
     assert re.fullmatch(r"Summary\(done=3, .*failed=0, interrupted=False, deaths=0, .*\)\n", out)
     assert opened(tmp_path / "out").digest() == digest
@@ -77,7 +78,7 @@ def test_a_ray_that_starts_by_itself_makes_what_one_process_makes(job, digest, t
 
 def test_a_cluster_is_joined_by_its_address(job, digest, tmp_path, cluster):
     done = program(tmp_path, job, tmp_path / "out", engine="ray", ray_address=cluster)
-    out, err = done.communicate(timeout=240)
+    out, err = done.communicate()
     assert done.returncode == 0, err
     assert "Summary(done=3" in out
     assert opened(tmp_path / "out").digest() == digest
@@ -88,8 +89,7 @@ def test_an_actor_that_is_killed_is_replaced(job, digest, tmp_path, cluster):
 
     def kill(stage, done, total):
         if done and not killed:
-            listed = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True).stdout
-            killed.extend(int(line.split()[0]) for line in listed.splitlines() if "ray::_Explainer" in line)
+            killed.extend(actors(os.getpid()))
             for process in killed:
                 os.kill(process, signal.SIGKILL)
 

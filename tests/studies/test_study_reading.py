@@ -311,7 +311,7 @@ def test_pictures_are_read_again_and_those_that_changed_are_refused(tmp_path):
     made = study(tmp_path / "out", job(tmp_path / "in", names))
     assert made.picture(1).name == "001.png"
     (tmp_path / "in" / "001.png").write_bytes((tmp_path / "in" / "000.png").read_bytes())
-    with pytest.raises(PictureError, match=r"'001.png' is another picture than the study explained"):
+    with pytest.raises(PictureError, match=r"'001.png' is another picture than when the study began"):
         made.picture(1)
     (tmp_path / "in" / "002.png").unlink()
     with pytest.raises(PictureError):

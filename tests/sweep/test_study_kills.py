@@ -3,12 +3,12 @@
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 
 import pytest
 
+from engine_samples import RAY, actors, workers
 from whence.creatures.files import write
 from whence.models.load import load_model
 from whence.studies.planning import Given, Settings, planned
@@ -35,15 +35,14 @@ def digest(job, tmp_path_factory):
 
 
 def at_work(engine):
-    """Return the workers that were started from here, or by Ray."""
-    mark = "ray::_Explainer" if engine == "ray" else "serve()"
-    listed = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if mark in line]
+    """Return the workers that were started from here."""
+    return actors(os.getpid()) if engine == "ray" else workers(os.getpid())
 
 
 @pytest.fixture(scope="module")
 def ray():
     library = pytest.importorskip("ray")
+    os.environ.update(RAY)
     library.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     library.shutdown()

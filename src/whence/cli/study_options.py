@@ -204,10 +204,11 @@ def _estimated(asked: Asked, job: "Job", models: Sequence[tuple["Given", "Classi
 
 
 def _tell(found: "Estimate") -> None:
+    passes = f"{found.forward:,} forward, {found.backward:,} backward, {found.partial:,} through a part"
     rows = [
         ("pictures", f"{found.pictures:,}"),
         ("rows", f"{found.rows:,} in {found.shards:,} shards"),
-        ("passes of the methods", f"{found.forward:,} forward, {found.backward:,} backward, {found.partial:,} through a part"),
+        ("passes of the methods", passes),
         ("time", f"{duration(found.seconds)} with {found.workers} at work"),
         ("memory", f"{found.memory_bytes / 2**20:,.0f} MiB a worker"),
         ("disk", f"{found.disk_bytes / 2**20:,.1f} MiB"),

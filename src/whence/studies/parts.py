@@ -22,6 +22,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _JOB, _SUM = b"whence.job", b"whence.sum"
 # After its metadata a Parquet file ends with their length, in four bytes, and four more that say what it is.
 _END = 8
+_GROUP = 1 << 23
 
 
 def path(folder: Path, shard: int) -> Path:
@@ -56,7 +57,8 @@ def _write(table: pa.Table, file: BinaryIO) -> None:
     # Maps hardly repeat: looking for what does would double the time.
     plain = [name for name in table.column_names if not isinstance(table.schema.field(name).type, pa.ExtensionType)]
     with pq.ParquetWriter(summed, table.schema, compression="zstd", use_dictionary=plain) as writer:
-        writer.write_table(table, row_group_size=max(1, len(table)))
+        # One map is read with its group: 8 MB of them.
+        writer.write_table(table, row_group_size=max(32, _GROUP * len(table) // max(1, table.nbytes)))
         writer.add_key_value_metadata({_SUM.decode(): f"{summed.size}:{summed.sum}"})
 
 

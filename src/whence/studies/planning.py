@@ -1,5 +1,6 @@
 """From a folder, models and methods to a job."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
@@ -28,11 +29,18 @@ _SEVERAL = ("methods", "metrics")
 
 @dataclass(frozen=True)
 class Given:
-    """A model as it was given: a spec, and weights as for ``load_model``; or one that is loaded."""
+    """A model as it was given: a spec, and weights as for ``load_model``."""
 
     spec: str
     weights: str | None = None
-    loaded: Classifier | None = None
+
+    @property
+    def lasting(self) -> str:
+        """The spec as it is understood in any working folder."""
+        path, colon, function = self.spec.rpartition(":")
+        if colon and path.endswith(".py") and os.path.exists(path):
+            return f"{os.path.abspath(path)}:{function}"
+        return os.path.abspath(self.spec) if os.path.exists(self.spec) else self.spec
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,7 @@ def _entries(models: Sequence[tuple[Given, Classifier]]) -> tuple[ModelEntry, ..
         found.append(
             ModelEntry(
                 name=next(name for name in names if name not in taken),
-                spec=given.spec,
+                spec=given.lasting,
                 weights=given.weights,
                 fingerprint=model.fingerprint,
                 preprocessing=model.preprocessing,

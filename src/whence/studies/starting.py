@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from whence.errors import OptionError
+from whence.errors import OptionError, UnknownNameError, nearest
 from whence.interpretable.labelled import Progress
 from whence.models.classifier import Classifier
 from whence.models.load import load_model
@@ -13,7 +13,7 @@ from whence.studies.folder import held
 from whence.studies.job import Job
 from whence.studies.page import write_page
 from whence.studies.planning import Given, Settings, planned
-from whence.studies.running import carry_out
+from whence.studies.running import ENGINES, carry_out
 from whence.studies.study import Study
 from whence.studies.study import open as opened
 
@@ -89,11 +89,15 @@ def run(
     ------
     WhenceError
         What is asked is wrong, or ``out`` holds something else.
+    KeyboardInterrupt
+        Ctrl-C was pressed: the shards that were begun are done, and the same call goes on.
     """
+    if engine not in ENGINES:
+        raise UnknownNameError(f"there is no engine {engine!r}: {nearest(engine, ENGINES)}")
     job, loaded = _planned(pictures, models, truth, device, trust, progress, settings)
     if engine != "local" and any(isinstance(one, Classifier) for one in _several(models)):
         raise OptionError(f"engine={engine!r} loads models in other processes: give specs, or engine='local'")
-    carry_out(
+    summary = carry_out(
         job,
         out,
         engine=engine,
@@ -103,6 +107,8 @@ def run(
         models=loaded,
         progress=progress,
     )
+    if summary.interrupted:
+        raise KeyboardInterrupt
     study = opened(out)
     write_page(study)
     return study

@@ -129,7 +129,8 @@ def carried(
         _laid(heat, mine, theirs, size, name)
         for heat, mine, theirs, name in zip(answer.heatmap(), seen, judge_seen, names, strict=True)
     ]
-    return replace(answer, values=torch.stack(laid)[:, None], reduce="sum", style="centred", input_size=size)
+    plain = replace(answer, layers={}, parts={}, weights=None, activation=None, logits=None)
+    return replace(plain, values=torch.stack(laid)[:, None], reduce="sum", style="centred", input_size=size)
 
 
 def _laid(

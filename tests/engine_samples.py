@@ -52,6 +52,9 @@ def slow():
     return made(rest)
 """
 
+# Where other programs fill the memory Ray kills its actors; here they should die of what a test does to them.
+RAY = {"RAY_memory_monitor_refresh_ms": "0"}
+
 # Without `if __name__ == "__main__"`, as in a notebook's cells.
 PROGRAM = """
 import pickle, sys
@@ -125,7 +128,7 @@ def program(folder, job, out, **options):
     told.write_bytes(pickle.dumps((job, out, options)))
     file = folder / "program.py"
     file.write_text(PROGRAM)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **RAY}
     return subprocess.Popen(
         [sys.executable, file, told], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -135,6 +138,18 @@ def workers(parent):
     """Return the processes that work for one."""
     listed = subprocess.run(["ps", "-ewwo", "pid,args"], capture_output=True, text=True, check=True).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if line.endswith(f" {parent}") and "serve()" in line]
+
+
+def actors(root):
+    """Return the actors of the Ray that a process has started, and of no other."""
+    listed = subprocess.run(["ps", "-ewwo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    found = [
+        (int(pid), int(parent), args) for pid, parent, args in (x.split(None, 2) for x in listed.splitlines()[1:])
+    ]
+    own = {root}
+    while more := {pid for pid, parent, _ in found if parent in own} - own:
+        own |= more
+    return [pid for pid, _, args in found if pid in own and args.startswith("ray::_Explainer")]
 
 
 def until(condition, seconds=90):
