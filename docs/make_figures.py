@@ -20,6 +20,7 @@ import lrp_listing
 import lrp_photos
 import sag
 import saturation
+import study_debug
 import unknown
 import whence
 from whence.creatures import draw
@@ -79,6 +80,7 @@ def main() -> None:
     save(saturation.figure(), FIGURES / "saturation.png")
     save(looks(model, draw(3).pixels), FIGURES / "looks.png")
     save(confounded.figure(), confounded.FIGURE)
+    save(strip(study_debug.clusters()), FIGURES / "study-debug.png")
     save(igos.creature(), FIGURES / "igos.png")
     save(igos.creatures(), FIGURES / "igos-sheet.png")
     save(lrp_creatures.figure(), lrp_creatures.FIGURE)

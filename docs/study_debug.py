@@ -28,6 +28,7 @@ from whence.interpretable.labelled import Labelled, PictureFolder, Pixels, pictu
 from whence.interpretable.training import Plan, fast_precision, fit
 from whence.interpretable.training.objectives import Task
 from whence.pictures.preprocess import Preprocess
+from whence.reports.debugging_page import mean_map
 from whence.reports.debugging_results import Repair
 from whence.studies.debugging import Explained, Findings, explained, repair, report, search, trials, write
 from whence.studies.debugging.regions import filled
@@ -151,6 +152,15 @@ def run(
         "Weights": "fresh" if fresh else "the model's own",
     }
     print(write(report(model, found, METHOD, repair=Repair(masked, len(regions), facts, tried)), out))
+
+
+def clusters(count: int = 5) -> list[tuple[str, np.ndarray]]:
+    """Return the mean maps of the most suspicious clusters over the mean pictures, each with what is said of it."""
+    model = whence.load_model("creatures-confounded")
+    drawn = in_colour(creatures(SEARCHED, SEED, 1.0))
+    found = report(model, search(model, explained(model, drawn, MethodRequest.read(METHOD))), METHOD)
+    pairs = zip(found.clusters[:count], found.looks, strict=False)
+    return [(f"{one.pictures} pictures: {one.check.score:.2f}", mean_map(look)) for one, look in pairs]
 
 
 @contextmanager

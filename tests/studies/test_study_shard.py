@@ -11,13 +11,13 @@ import whence
 from core_samples import LABELS, net, picture, pictures, plan, steady, table
 from small_nets import Lambda, SmallNet, SmallViT, drawn, tiny_options
 from whence.asking import written
-from whence.errors import TargetError, UnsupportedError
+from whence.errors import ModelError, TargetError, UnsupportedError
 from whence.models.load import load_model
 from whence.pictures.read import read
 from whence.registry import METHODS
 from whence.studies import shard as shards
 from whence.studies.loading import DIED
-from whence.studies.shard import Worker
+from whence.studies.shard import Worker, of_the_machine
 from whence.studies.tables import MAP, columns, map_of
 
 BROKEN = 2
@@ -409,3 +409,13 @@ def test_models_are_loaded_by_their_specs_where_none_are_given(tmp_path, uncheck
     model = load_model("creatures")
     job = plan(root, model, methods=["grad-cam"])
     assert same(Worker(job).explain(0), Worker(job, [model]).explain(0))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("no more")])
+def test_what_the_machine_lacks_is_no_fault_of_a_picture(error):
+    wrapped = ModelError("the model runs out of memory")
+    wrapped.__cause__ = error
+    assert of_the_machine(error)
+    assert of_the_machine(wrapped)
+    assert not of_the_machine(ModelError("the model cannot take it"))
+    assert not of_the_machine(RuntimeError())

@@ -182,6 +182,7 @@ def studied(
             loaders=asked.loaders,
             ray_address=asked.ray_address,
             models=[classifier for _, classifier in models],
+            devices=[asked.device] if ":" in asked.device else None,
             progress=tell,
         )
     if summary.interrupted:

@@ -129,8 +129,13 @@ def _facts(cluster: Cluster) -> Iterator[tuple[str, str]]:
 
 
 def _mean(number: int, look: Look) -> Drawn:
-    image = photo(_under(_sized(look.pixels, _LARGE), look.heat), _QUALITY)
+    image = photo(mean_map(look), _QUALITY)
     return Drawn(image, f"Cluster {number}: mean map on mean picture", "Mean map on mean picture", False)
+
+
+def mean_map(look: Look) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a cluster's mean picture under its mean map."""
+    return _under(_sized(look.pixels, _LARGE), look.heat)
 
 
 def _shot(shot: Shot) -> Drawn:

@@ -29,6 +29,9 @@ from whence.studies.tables import MAP, METHOD_OK, Row, table
 
 Tell = Callable[[int], None]
 
+# Older versions of torch have no error for a GPU that fails.
+_BROKEN = (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -102,9 +105,9 @@ class Worker:
         """Return what a method makes of some pictures together, or, where that fails, of each alone."""
         try:
             return self._made(cell, [one.only(rows) for one in seen], [truths[i] for i in rows])
-        except MemoryError:
-            raise
         except Exception as error:  # a method or a model of somebody's own may raise anything
+            if of_the_machine(error):
+                raise
             # All inputs of a model have one size.
             if isinstance(error, WhenceError) and (for_all(error) or isinstance(error, UnsupportedError | SizeError)):
                 raise
@@ -156,6 +159,11 @@ class Worker:
             "method": cell.method,
             "host": platform.node(),
         }
+
+
+def of_the_machine(error: BaseException | None) -> bool:
+    """Return whether an error says nothing of the picture: no memory, or a GPU that fails from now on."""
+    return error is not None and (isinstance(error, _BROKEN) or of_the_machine(error.__cause__))
 
 
 def said(fault: Fault) -> Row:

@@ -105,6 +105,7 @@ def run(
         loaders=loaders,
         ray_address=ray_address,
         models=loaded,
+        devices=[device] if ":" in device else None,
         progress=progress,
     )
     if summary.interrupted:

@@ -10,7 +10,7 @@ from whence.errors import WhenceError
 from whence.models.classifier import Classifier
 from whence.studies import parts
 from whence.studies.job import Job
-from whence.studies.shard import Tell, Worker
+from whence.studies.shard import Tell, Worker, of_the_machine
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def perform(worker: Worker, folder: Path, task: Task, tell: Tell = lambda done: 
         parts.write(folder, worker.job, task.shard, rows)
         return Done(parts.failed(rows))
     except WhenceError as error:
-        return Refused(error)
+        # A ModelError may wrap that there is no memory.
+        return Died(last_line(error)) if of_the_machine(error) else Refused(error)
     except Exception as error:
         return Died(last_line(error))
 
