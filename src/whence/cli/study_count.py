@@ -56,9 +56,15 @@ def _tell(report: "CountReport") -> None:
     for group in report.groups:
         console.say(f"{_GROUPS[group.key]}: {group.pictures}")
         rows = [
-            [one.model, *(console.estimate(one.figures[key].estimate) for key in _SHOWN), one.capped]
+            [one.model, *(console.estimate(one.figures[key].estimate) for key in _SHOWN), one.capped, one.unopened]
             for one in group.summaries
         ]
-        console.table(("model", *_SHOWN.values(), "capped"), rows)
+        console.table(("model", *_SHOWN.values(), "capped", "not whole"), rows)
         console.say()
-    console.say("mean [95 % interval, bootstrap over the pictures]; counts of capped searches are lower bounds")
+    console.say("mean [95 % interval, bootstrap over the pictures]")
+    console.say(
+        "sets that suffice; apart: the most of them that share no patch; patches of a set; sub at 0.5: parts of"
+    )
+    console.say(
+        "sets that keep half of the probability, at least so many where searches were capped or are not whole"
+    )

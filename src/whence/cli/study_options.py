@@ -11,6 +11,7 @@ import typer
 
 from whence.cli import console
 from whence.cli.console import Debug, Device, Json, Precision, Seed, Trust
+from whence.errors import OptionError, nearest
 
 if TYPE_CHECKING:
     from whence.models.classifier import Classifier
@@ -166,12 +167,14 @@ def studied(
     from whence.studies.running import carry_out
     from whence.studies.study import open as opened
 
+    _check_engine(asked)
     settings = Settings(
         methods=methods, metrics=metrics, judges=judges, target=asked.target, seed=asked.seed, bits=asked.bits,
         batch=asked.batch, shard=asked.shard, threads=asked.threads, maps=asked.maps,
     )  # fmt: skip
     with console.stages(quiet=asked.json) as tell:
         job = planned(asked.folder, models, settings, truth=asked.truth, trust=asked.trust, progress=tell)
+        _tell_unknown(job)
         if asked.dry_run:
             _estimated(asked, job, models)
         summary = carry_out(
@@ -188,6 +191,26 @@ def studied(
     if summary.interrupted:
         _stopped(asked, job, summary)
     return opened(asked.out)
+
+
+def _check_engine(asked: Asked) -> None:
+    """Refuse options of workers that the engine does not have."""
+    if asked.ray_address and asked.engine != "ray":
+        raise OptionError("--ray-address is of a Ray cluster: give --engine ray too")
+    if asked.workers and asked.engine == "local" and not asked.dry_run:
+        raise OptionError("--workers: this process works alone, give --engine processes or ray too")
+
+
+def _tell_unknown(job: "Job") -> None:
+    """Warn of pictures whose true class is not known where others' is, or is of no model."""
+    known = {label for model in job.models for label in model.labels or ()}
+    named = [entry.truth for entry in job.pictures if entry.truth]
+    if named and len(named) < len(job.pictures):
+        console.warn(f"the true class of {len(job.pictures) - len(named)} pictures is not told")
+    folded = {label.casefold() for label in known}
+    if strange := [truth for truth in named if truth.casefold() not in folded]:
+        close = nearest(strange[0], known)
+        console.warn(f"{len(strange)} pictures are of classes that no model has, as {strange[0]!r}: {close}")
 
 
 def _estimated(asked: Asked, job: "Job", models: Sequence[tuple["Given", "Classifier"]]) -> None:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from io import BufferedReader, BytesIO
-from pathlib import Path
 from typing import IO, Protocol, cast, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
@@ -165,7 +164,10 @@ def _only_picture_errors(name: str) -> Iterator[None]:
 
 def _read_path(path: str, name: str | None, bits: int | None) -> Picture:
     with _open(path) as file:
-        return _read_file(file, name or Path(path).name, bits)
+        # What is small is read once, and not again for the pixels and for the hash.
+        small = os.fstat(file.fileno()).st_size <= _HEADER_BYTES
+        held: BinaryFile = BytesIO(file.read(_HEADER_BYTES)) if small else file
+        return _read_file(held, name or os.path.basename(path), bits)
 
 
 def _open_at_once(path: str, flags: int) -> int:

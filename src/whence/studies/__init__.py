@@ -34,3 +34,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  (the type checker reads the 
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'whence.studies' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return list(__all__)

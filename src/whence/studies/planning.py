@@ -153,7 +153,7 @@ def _entries(models: Sequence[tuple[Given, Classifier]]) -> tuple[ModelEntry, ..
         if model.input is None or model.preprocess is None:
             raise ModelError(
                 f"{model.name} does not state one size of its inputs: write resize = [height, width] or a crop into "
-                "the model file's [preprocess]"
+                "the model file's [preprocess], or give its Classifier preprocess="
             )
         taken = [entry.name for entry in found]
         names = chain((model.name,), (f"{model.name}~{again}" for again in count(2)))

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from whence.errors import OptionError, UnknownNameError, nearest
+from torch import nn
+
+from whence.errors import ModelError, OptionError, UnknownNameError, nearest
 from whence.interpretable.labelled import Progress
 from whence.models.classifier import Classifier
 from whence.models.load import load_model
@@ -137,4 +139,6 @@ def _planned(
 
 
 def _several(models: ModelGiven | Sequence[ModelGiven]) -> list[ModelGiven]:
+    if isinstance(models, nn.Module):
+        raise ModelError("a study takes a Classifier: give whence.Classifier(module, preprocess=..., labels=[...])")
     return [models] if isinstance(models, str | os.PathLike | Classifier) else list(models)
