@@ -1,8 +1,14 @@
 """A study's rows and maps as pictures that can be searched."""
 
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from types import SimpleNamespace
+
 import pyarrow
 import pytest
 import torch
+from PIL import Image
 
 from debugging_toys import ReadsPlates
 from whence.errors import ModelError, OptionError
@@ -10,20 +16,26 @@ from whence.models.classifier import Classifier
 from whence.pictures.preprocess import Preprocess
 from whence.pictures.read import read
 from whence.studies.debugging import from_study, pooled
+from whence.studies.manifest import manifest
+
+
+@cache
+def job():
+    root = Path(mkdtemp())
+    for number, pixels in enumerate(PIXELS):
+        Image.fromarray(pixels.numpy()).save(root / f"p{number}.png")
+    return SimpleNamespace(root=root, bits=None, pictures=manifest(root))
 
 
 class Study:
     """What stands in for a study: maps part by part, and pictures."""
 
     def __init__(self, parts, pixels):
-        self.parts, self.pixels, self.asked = parts, pixels, []
+        self.parts, self.job, self.asked = parts, job(), []
 
     def maps(self, model, method):
         self.asked.append((model, method))
         return iter(self.parts)
-
-    def picture(self, number):
-        return read(self.pixels[number].numpy())
 
 
 def part(numbers, values, truth=None):

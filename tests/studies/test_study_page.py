@@ -122,7 +122,7 @@ def test_pictures_that_are_gone_or_changed_are_said_to_be(tmp_path):
     (tmp_path / "in" / names[1]).write_bytes((tmp_path / "in" / names[2]).read_bytes())
     tiles = {tile.name: tile for one in reported(made).galleries for tile in one.tiles}
     assert tiles["000.png"].image is tiles["001.png"].image is None
-    assert "is another picture than the study explained" in tiles["001.png"].missing
+    assert "is another picture than when the study began" in tiles["001.png"].missing
     assert tiles["002.png"].image
     text = unescape(write_page(made).read_text())
     assert "'001.png' is another picture" in text
