@@ -11,12 +11,17 @@ from hypothesis import strategies as st
 from lrp_nets import CLASSES, KINDS, lrp, net_of, pooled, stirred, without_biases
 from torch import Tensor, nn
 
-from small_nets import Lambda, pictures, relative
-from whence.methods.lrp import named
+from small_nets import SIZE, Lambda, pictures, relative
+from whence.methods.lrp import dealing, named
+from whence.methods.lrp.balance import Ledger
 from whence.methods.lrp.composites import Composite
+from whence.methods.lrp.linear import Node
+from whence.models.classifier import Classifier
+from whence.pictures.preprocess import Preprocess
 from whence.results import Attribution
 
 TOLERANCE = 1e-10
+PIXELS = Preprocess(resize=(SIZE, SIZE), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 COMPOSITES = [*named.NAMED, "preset-b-flat-until-2", "auto"]
 # A composite that carries R, one that carries R / value, and one that does both.
 FORMS = ["preset-b-flat-until-2", "epsilon-alpha2-beta1", "epsilon-gamma-box"]
@@ -82,6 +87,38 @@ def test_a_batch_gives_the_values_the_balance_and_the_layers_of_its_pictures(kin
     for name, r in alone.layers.items():
         assert relative(together.layers[name][1:2], r) <= TOLERANCE, name
         assert (mine.layers[name] - one.layers[name]).abs() <= TOLERANCE * max(float(r.abs().sum()), float(scale))
+
+
+@pytest.mark.parametrize("bias", ["absorb", "distribute"])
+@pytest.mark.parametrize(("kind", "composite"), EACH)
+def test_large_maps_dealt_out_picture_by_picture_are_the_same(
+    kind: str, composite: str, bias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x = Classifier(net_of(kind), preprocess=PIXELS), pictures(3)
+    options = {"composite": composite, "bias": bias, "layer": "all"}
+    together = lrp(net, x, **options)
+    entered: list[int] = []
+    enter = Ledger.enter
+    monkeypatch.setattr(Ledger, "enter", lambda self, parts: (entered.append(len(parts)), enter(self, parts))[1])
+    monkeypatch.setattr(dealing, "_LARGE", 1)
+    each = lrp(net, x, **options)
+    assert set(entered) == {3}
+    assert relative(each.values, together.values) <= TOLERANCE
+    for name in ("start", "input", "bias", "constants", "stabiliser"):
+        found, expected = (getattr(answer.balance, name) for answer in (each, together))
+        assert (found - expected).abs().max() <= TOLERANCE * moved(together).max(), name
+    assert all(relative(each.layers[name], r) <= TOLERANCE for name, r in together.layers.items())
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_a_rectifier_writes_over_is_not_kept_twice(in_place: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Node] = []
+    monkeypatch.setattr(Node, "own_memory", lambda self, storage: kept.append(self))
+    relu = nn.ReLU(inplace=in_place)
+    layers = (nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, CLASSES, 3))
+    net = nn.Sequential(layers[0], relu, layers[1], relu, layers[2], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    lrp(stirred(net), pictures(), composite="epsilon-plus")
+    assert kept == []
 
 
 def test_as_many_pictures_as_tokens_are_told_apart() -> None:

@@ -1,6 +1,7 @@
 """Where the relevance went: to the input, to biases, to constants and to stabilisers."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -33,6 +34,10 @@ def scaled(amounts: Float[Tensor, "..."], factor: Float[Tensor, " b"]) -> Float[
     return times if first is amounts else times.transpose(0, 1)
 
 
+def _whole(entries: Sequence[Tensor], like: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    return sum((entry.double() for entry in entries), start=torch.zeros_like(like, dtype=torch.float64))
+
+
 @dataclass
 class Ledger:
     """What one pass back gave to whom, per picture, and the relevance seen at layers."""
@@ -46,19 +51,23 @@ class Ledger:
 
     def balance(self, start: Float[Tensor, " b"], given: Float[Tensor, "b ..."]) -> Balance:
         """Return where ``start`` went, of which the inputs were ``given`` some."""
-
-        def whole(entries: list[Tensor]) -> Tensor:
-            return sum((entry.double() for entry in entries), start=torch.zeros_like(start, dtype=torch.float64))
-
         return Balance(
             start.double(),
             per_picture(given, self.count),
-            whole(self.bias),
-            whole(self.constants),
-            whole(self.stabiliser),
-            {what: whole(entries) for what, entries in self.other.items()},
+            _whole(self.bias, start),
+            _whole(self.constants, start),
+            _whole(self.stabiliser, start),
+            {what: _whole(entries, start) for what, entries in self.other.items()},
             {name: per_picture(r, self.count) for name, r in self.layers.items()},
         )
+
+    def enter(self, parts: Sequence["Ledger"]) -> None:
+        """Enter what single pictures' biases and stabilisers took, in the order of the pictures."""
+        for name in ("bias", "stabiliser"):
+            each: list[list[Tensor]] = [getattr(part, name) for part in parts]
+            like = next((entries[0] for entries in each if entries), None)
+            if like is not None:
+                getattr(self, name).append(torch.cat([_whole(entries, like) for entries in each]))
 
     def to_bias(self, amounts: Tensor, weights: Float[Tensor, " k"] | None = None) -> None:
         """Enter what biases took: the amounts, or, along their last axis, each times its weight."""

@@ -8,10 +8,36 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from whence.methods.lrp.balance import Ledger
 from whence.methods.lrp.rules import PLAIN, Group, Part, Rule
 
 if TYPE_CHECKING:
     from whence.methods.lrp.linear import Node
+
+
+# Where a picture has so many outputs, pictures are dealt out one by one: what is made on the way is as large.
+_LARGE = 1 << 20
+
+
+def dealt(node: "Node", rule: Rule, r: Tensor, *, own: bool) -> Tensor:
+    """Return what the inputs of an operation get of R [B, K, ...]: relevance, or relevance divided by the input.
+
+    Where the memory of R is its ``own``, it is written to.
+    """
+    count, whole = node.run.count, node.run.ledger
+    if count == 1 or len(r) != count or r.numel() < _LARGE * count:
+        return Dealt(node, rule, r, own=own).found()
+    back, parts = torch.empty_like(node.x), []
+    try:
+        for rows in (slice(i, i + 1) for i in range(count)):
+            node.run.ledger = Ledger(1)
+            one = replace(node, x=node.x[rows], z=node.z[rows], rows=rows)
+            back[rows] = Dealt(one, rule, r[rows], own=own).found()
+            parts.append(node.run.ledger)
+    finally:
+        node.run.ledger = whole
+    whole.enter(parts)
+    return back
 
 
 class _Denominator(NamedTuple):
@@ -24,8 +50,7 @@ class _Denominator(NamedTuple):
 class Dealt:
     """An operation's relevance R [B, K, ...] as its rule deals it out.
 
-    ``returned`` holds for each kind of inputs the factor that multiplies them: their relevance is the product. Where
-    the memory of R is its ``own``, it is written to.
+    ``returned`` holds for each kind of inputs the factor that multiplies them: their relevance is the product.
     """
 
     def __init__(self, node: "Node", rule: Rule, r: Tensor, *, own: bool) -> None:
@@ -163,7 +188,7 @@ class Dealt:
             return x.clamp(max=0)
         if kind == "ones":
             return torch.ones_like(x[:1])
-        low, high = self.node.run.bounds(x)
+        low, high = self.node.run.bounds(self.node)
         return x - (low if kind == "above low" else high)
 
     def _spread(self, r: Tensor) -> None:
@@ -179,7 +204,11 @@ class Dealt:
         else:
             self.returned[kind] = factor if share == 1 else factor.mul_(share)
 
-    def gradient(self) -> Tensor:
+    def found(self) -> Tensor:
+        """Return what the inputs get, in the form in which they carry it."""
+        return self._relevance() if self.node.gives_relevance else self._gradient()
+
+    def _gradient(self) -> Tensor:
         """Return R / x for each input, without a division; an input of 0 has none."""
         x = self.node.x
         if not self.signed and list(self.returned) == ["all"]:
@@ -190,7 +219,7 @@ class Dealt:
                 total = total + self.returned[kind] * has
         return total.expand_as(x)
 
-    def relevance(self) -> Tensor:
+    def _relevance(self) -> Tensor:
         """Return R for each input."""
         parts = [self._inputs(kind) * factor for kind, factor in self.returned.items()]
         return sum(parts, start=torch.zeros_like(self.node.x))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from whence.methods.lrp.dealing import Dealt
+from whence.methods.lrp.dealing import dealt
 from whence.methods.lrp.rules import PLAIN, Rule, z_plus
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class Node:
         How many linear operations lie between the input and it, on the longest way: 0 for a first one.
     positive
         Whether its inputs are known not to be negative.
+    rows
+        Which pictures of the batch it is of.
     """
 
     run: "Propagation"
@@ -124,6 +126,7 @@ class Node:
     gives_relevance: bool = False
     last: bool = True
     positive: bool = False
+    rows: slice = field(default_factory=lambda: slice(None))
     uses: int = 0
     scale: Tensor | None = None
     given: Tensor | None = None
@@ -173,8 +176,7 @@ class Node:
             r = probe.see(r)
         own = self.given is None and not self.takes_relevance and not self.probes
         node, rule = (self, rule) if self.negated is None else (self._negated(self.negated), _chosen(rule))
-        dealt = Dealt(node, rule, r, own=own)
-        return dealt.relevance() if self.gives_relevance else dealt.gradient()
+        return dealt(node, rule, r, own=own)
 
     def _negated(self, signs: Float[Tensor, " k"]) -> "Node":
         """Return the operation with the features of sign -1 negated."""

@@ -127,10 +127,10 @@ class Propagation(Intercepted):
         """Whether what comes back to the input is relevance, and not relevance divided by the input."""
         return self.everywhere or self._before_first
 
-    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the lowest and the highest value that an input of a first operation can have, as ``x[:1]`` lies."""
-        root = self._root
-        if self._pixels is not None and root is not None and x.shape == root.shape and torch.equal(x, root):
+    def bounds(self, node: Node) -> tuple[Tensor, Tensor]:
+        """Return the lowest and the highest value that the inputs of a first operation can have, as they lie."""
+        x, root = node.x, self._root
+        if self._pixels is not None and root is not None and torch.equal(x, root[node.rows]):
             low, high = (t.to(x).reshape(1, -1, 1, 1) for t in (self._pixels.low, self._pixels.high))
             return torch.minimum(low, high).expand_as(x[:1]), torch.maximum(low, high).expand_as(x[:1])
         places = tuple(range(2, x.ndim)) or (1,)
@@ -150,11 +150,6 @@ class Propagation(Intercepted):
             # What is made of weights alone is a constant, though weights may require gradients.
             with torch.no_grad():
                 return func(*args, **kwargs)
-        for node in map(maker, tracked):
-            if node is not None:
-                node.uses += 1
-        if may_write(func, args, kwargs):
-            self._free(args[0] if args else kwargs.get("input"), getattr(func, "__name__", ""))
         handler = self.handlers.get(func)
         if handler is None and isinstance(func, FunctionType) and func is not Tensor.unflatten:
             # Written in Python out of operations that are seen one by one, but for one that calls itself.
@@ -162,6 +157,11 @@ class Propagation(Intercepted):
                 return unguarded(func)(*args, **kwargs)
         if handler is not None and handler.expands:
             return handler.run(self, func, *args, **kwargs)
+        for node in map(maker, tracked):
+            if node is not None:
+                node.uses += 1
+        if may_write(func, args, kwargs):
+            self._free(args[0] if args else kwargs.get("input"), getattr(func, "__name__", ""))
         tags = [tag for tag in map(tag_of, tracked) if tag is not None]
         out = self._run(handler, func, args, kwargs, tracked, any(tag.relevance for tag in tags))
         written = args[:1] if out is None else ()
