@@ -23,6 +23,7 @@ BENCHES = (
     "igos",
     "sag",
     "study",
+    "study_workers",
 )
 
 

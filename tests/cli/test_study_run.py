@@ -212,6 +212,27 @@ def test_a_folder_that_was_moved_is_the_same_study(folder, out, monkeypatch):
     assert studies.open(out).picture(0).sha256 == studies.open(out).job.pictures[0].sha256
 
 
+@pytest.mark.parametrize(
+    ("interrupted", "said", "code"),
+    [
+        (
+            "running.carry_out",
+            "stopped at once: the shards that are done are kept. Go on with:\n  whence study run",
+            3,
+        ),
+        ("planning.planned", "stopped by Ctrl-C\n", 1),
+    ],
+)
+def test_a_study_that_is_stopped_at_once_says_so(drawn, out, capsys, monkeypatch, interrupted, said, code):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"whence.studies.{interrupted}", stop)
+    monkeypatch.setattr("sys.argv", ["whence", "study", "run", str(drawn)])
+    assert whence(drawn, "--out", out, *QUICK) == code
+    assert capsys.readouterr().err.startswith(said)
+
+
 def test_a_model_twice_is_two_models_with_names_of_their_own(drawn, out):
     assert whence(drawn, "--out", out, *QUICK, "-m", "creatures", "-m", "creatures") == 0
     rows = studies.open(out).table(maps=True)

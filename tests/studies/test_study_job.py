@@ -155,10 +155,15 @@ def test_a_file_without_one_of_its_values_is_refused(tmp_path, name):
     values = json.loads(JOB.text())
     del values[name]
     (tmp_path / FILE).write_text(json.dumps(values))
-    if name == "schema":
-        assert Job.load(tmp_path) == JOB
-        return
     with pytest.raises(OutputError, match="cannot be read"):
+        Job.load(tmp_path)
+
+
+def test_a_file_of_another_version_is_refused(tmp_path):
+    values = {**json.loads(JOB.text()), "schema": 99}
+    del values["batch"]
+    (tmp_path / FILE).write_text(json.dumps(values))
+    with pytest.raises(OutputError, match=r"of another version of whence \(its schema is 99, and 1 is read here\)"):
         Job.load(tmp_path)
 
 

@@ -164,7 +164,7 @@ def test_no_model_and_a_model_without_one_size_are_refused(root):
 
 
 def test_judges_need_the_same_classes(root):
-    with pytest.raises(OptionError, match="only models of the same classes"):
+    with pytest.raises(ModelError, match="only where they tell the same classes"):
         plan(root, net(), net(name="two", labels=LABELS[::-1]), judges=True, metrics=["deletion:grid=4"])
 
 

@@ -31,6 +31,8 @@ app.add_typer(interpretable.app, name="interpretable")
 app.add_typer(study.app, name="study")
 
 
+# What typer returns after Ctrl-C.
+_INTERRUPTED = 130
 _COMMANDS = (
     "explain",
     "evaluate",
@@ -82,7 +84,10 @@ def run(arguments: list[str]) -> int:
             return _failed(error, f"{error.format_message().rstrip('.')}: see `{command}`", 2, arguments)
         told = f"{type(error).__name__}: {error}. This is a fault of whence or of the model; --debug shows where"
         return _failed(error, told, 1, arguments)
-    return 1 if code == 130 else code if isinstance(code, int) else 0
+    if code == _INTERRUPTED:
+        warn("stopped by Ctrl-C")
+        return 1
+    return code if isinstance(code, int) else 0
 
 
 def _failed(error: Exception, sentence: str, code: int, arguments: list[str]) -> int:

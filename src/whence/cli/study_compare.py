@@ -10,6 +10,7 @@ from whence.errors import OptionError
 
 if TYPE_CHECKING:
     from whence.reports.comparing_results import CompareReport, Distance
+    from whence.reports.scores import Estimate
 
 # So many classes are told; the page has them all.
 _CLASSES = 3
@@ -54,5 +55,11 @@ def _tell(report: "CompareReport") -> None:
 
 
 def _cells(one: "Distance") -> tuple[str, ...]:
-    change = "" if one.change is None else console.estimate(one.change)
-    return one.title, f"{one.pictures:,}", console.estimate(one.moved), console.estimate(one.rank), change
+    means = (one.moved, one.rank, one.change)
+    return one.title, f"{one.pictures:,}", *("" if mean is None else _mean(mean, one.pictures) for mean in means)
+
+
+def _mean(of: "Estimate", pictures: int) -> str:
+    """Return a mean, and of how many pictures it is where it is not of all."""
+    fewer = f", of {of.count:,}" if 0 < of.count < pictures else ""
+    return console.estimate(of) + fewer

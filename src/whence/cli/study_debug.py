@@ -55,14 +55,19 @@ def debug(
         raise OptionError("one model is searched at a time: give --model once")
     if test and not repaired:
         raise OptionError("--test compares the model with the repaired one: give --repaired FOLDER too")
+    from whence.creatures.folders import check_new
+    from whence.studies.debugging import from_study, report, search, write
+
+    if repaired:
+        check_new(repaired)
     models = models_of(asked)
     classifier = models[0][1]
+    sets = _tests(test or (), classifier, asked.bits)
     study = studied(asked, models, [method])
-    from whence.studies.debugging import from_study, report, search, write
 
     with console.stages(quiet=asked.json) as tell:
         found = search(classifier, from_study(study, classifier, method), clusters=clusters, progress=tell)
-    made = _repaired(asked, study, classifier, found, repaired, test or (), epochs, rate) if repaired else None
+    made = _repaired(asked, study, classifier, found, repaired, sets, epochs, rate) if repaired else None
     told = report(classifier, found, method, repair=made)
     page = write(told, study.folder)
     if asked.json:
@@ -81,7 +86,7 @@ def _repaired(
     classifier: "Classifier",
     found: "Findings",
     out: Path,
-    tests: "Sequence[str]",
+    sets: "Mapping[str, Labelled]",
     epochs: int,
     rate: float,
 ) -> "Repair":
@@ -94,7 +99,6 @@ def _repaired(
     from whence.studies.debugging import repair, trials
 
     plan = Plan(epochs=epochs, rate=rate, seed=asked.seed, device=asked.device)
-    sets = _tests(tests, classifier, asked.bits)
     training, regions = found.pictures.data, found.regions(found.pictures)
     origin = Origin.of(study.job.models[0].spec, {})
     with new_folder(out) as folder, threads(asked.threads), console.stages(quiet=asked.json) as tell:
@@ -122,18 +126,27 @@ def _tests(asked: "Sequence[str]", classifier: "Classifier", bits: int | None) -
 
 def _tell(told: "DebuggingReport") -> None:
     """Print a line for each cluster, and what the repair did."""
+    from whence.reports.debugging_results import SUSPICIOUS
+
     rows = [
         [
-            number, one.pictures, len(one.said), _percent(one.accuracy), _percent(one.inside), _percent(one.area),
-            f"{one.check.score:.2f}", "suspicious" if one.check.suspicious else "",
+            number, one.pictures, len(one.said), _percent(one.accuracy), _percent(one.check.lost),
+            _percent(one.check.elsewhere), _percent(one.check.alike), f"{one.check.score:.2f}",
+            "suspicious" if one.check.suspicious else "",
         ]
         for number, one in enumerate(told.clusters, 1)
     ]  # fmt: skip
-    console.table(("cluster", "pictures", "classes", "right", "in region", "area", "score", ""), rows)
+    console.table(("cluster", "pictures", "classes", "right", "lost", "elsewhere", "alike", "score", ""), rows)
+    console.say()
+    console.say("lost: pictures that lose their class when the region of their map is masked; elsewhere: when an")
+    console.say(
+        "equal one is; alike: how much what lies there repeats within a class; score: (lost - elsewhere) x alike"
+    )
     console.say()
     console.say(
-        f"{told.suspicious} of {len(told.clusters)} clusters are suspicious: look at them before you believe it"
+        f"{told.suspicious} of {len(told.clusters)} clusters are suspicious (from a score of {SUSPICIOUS} on)"
     )
+    console.say("look at them before you believe it")
     if told.repair is not None:
         done = told.repair
         console.say(f"masked in {done.masked} of {done.pictures} pictures, and trained on")

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from whence.studies.estimate import Estimate
     from whence.studies.job import Job
     from whence.studies.planning import Given
-    from whence.studies.running import Summary
     from whence.studies.study import Study
 
 Folder = Annotated[
@@ -177,19 +176,22 @@ def studied(
         _tell_unknown(job)
         if asked.dry_run:
             _estimated(asked, job, models)
-        summary = carry_out(
-            job,
-            asked.out,
-            engine=asked.engine,
-            workers=asked.workers,
-            loaders=asked.loaders,
-            ray_address=asked.ray_address,
-            models=[classifier for _, classifier in models],
-            devices=[asked.device] if ":" in asked.device else None,
-            progress=tell,
-        )
+        try:
+            summary = carry_out(
+                job,
+                asked.out,
+                engine=asked.engine,
+                workers=asked.workers,
+                loaders=asked.loaders,
+                ray_address=asked.ray_address,
+                models=[classifier for _, classifier in models],
+                devices=[asked.device] if ":" in asked.device else None,
+                progress=tell,
+            )
+        except KeyboardInterrupt:
+            _stopped("stopped at once: the shards that are done are kept")
     if summary.interrupted:
-        _stopped(asked, job, summary)
+        _stopped(f"stopped: {summary.done} of {len(job.shards)} shards are done and kept")
     return opened(asked.out)
 
 
@@ -252,12 +254,12 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _stopped(asked: Asked, job: "Job", summary: "Summary") -> None:
+def _stopped(said: str) -> NoReturn:
     """Tell how far an interrupted study is, and how it goes on; end."""
     import shlex
     import sys
 
-    console.warn(f"stopped: {summary.done} of {len(job.shards)} shards are done and kept. Go on with:")
+    console.warn(f"{said}. Go on with:")
     console.warn("  " + shlex.join(["whence", *sys.argv[1:]]))
     raise typer.Exit(3)
 

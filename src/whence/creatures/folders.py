@@ -9,6 +9,18 @@ from shutil import rmtree
 from whence.errors import OutputError
 
 
+def check_new(out: Path) -> None:
+    """Refuse what cannot become a new folder, before the work that would fill it.
+
+    Raises
+    ------
+    OutputError
+        If ``out`` is a file, or a folder with something in it.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError(f"{out} is there already and no empty folder: choose a new one, or remove it first")
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Give a folder to write into, which becomes ``out`` when all went well and is removed when not.
@@ -18,8 +30,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     OutputError
         If ``out`` is a file, or a folder with something in it, or cannot be made.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(f"{out} is there already and no empty folder: choose a new one, or remove it first")
+    check_new(out)
     draft = out.parent / f".{out.name}-{token_hex(4)}"
     try:
         draft.mkdir(parents=True)

@@ -7,7 +7,7 @@ from whence.reports import words
 
 # The drawing's size and its plot's edges, in its own units.
 WIDTH, HEIGHT = 320, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 312, 8, 162
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 312, 8, 162
 
 
 @dataclass(frozen=True)

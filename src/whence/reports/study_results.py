@@ -19,7 +19,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Line:
-    """The means of one model's maps by one method; ``seconds`` are those of one picture."""
+    """The means of one model's maps by one method; ``seconds`` is the median of a picture."""
 
     model: str
     method: str

@@ -168,16 +168,22 @@ class Job:
         Raises
         ------
         OutputError
-            The folder holds none, or one that is damaged.
+            The folder holds none, or one that is damaged or of another version of whence.
         """
         path = Path(folder) / FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            job, fingerprint = _read(values), values["fingerprint"]
+            schema, fingerprint = values["schema"], values["fingerprint"]
+            job = _read(values) if schema == SCHEMA else None
         except FileNotFoundError:
             raise OutputError(f"{folder} holds no study: name a folder that `whence study run` made") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(f"{path} cannot be read ({error}): run the study into a new folder") from error
+        if job is None:
+            raise OutputError(
+                f"{path} is of another version of whence (its schema is {schema}, and {SCHEMA} is read "
+                "here): run the study into a new folder"
+            )
         if job.fingerprint != fingerprint:
             raise OutputError(f"{path} was changed after the study began: run the study into a new folder")
         return job

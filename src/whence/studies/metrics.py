@@ -33,7 +33,9 @@ class Seen:
     geometries: Sequence[Geometry | None]
 
     def only(self, rows: Sequence[int]) -> "Seen":
-        """Return some of the pictures."""
+        """Return some of the pictures; of all of them nothing is copied."""
+        if len(rows) == len(self.numbers):
+            return self
         return Seen(
             [self.numbers[i] for i in rows],
             [self.names[i] for i in rows],

@@ -17,6 +17,7 @@ from whence.interpretable.labelled import Progress
 from whence.models.classifier import Classifier
 from whence.models.session import opened
 from whence.registry import METHODS, METRICS
+from whence.studies.crossing.judging import same_labels
 from whence.studies.job import Cell, Job, MapType, ModelEntry
 from whence.studies.manifest import manifest
 
@@ -115,8 +116,8 @@ def planned(
         if METRICS.facts(metric.metric).needs == "region":
             raise OptionError(f"{metric.metric} needs the place of the true evidence: `whence evaluate` takes it")
     entries = _entries(models)
-    if settings.judges and len({entry.labels for entry in entries}) > 1:
-        raise OptionError("the models have other labels: only models of the same classes can judge each other")
+    if settings.judges:
+        same_labels(entries)
     cells = [
         Cell(number, text, _with_layer(request, model).text)
         for number, (_, model) in enumerate(models)

@@ -41,8 +41,8 @@ class Worker:
     ----------
     job
         What is asked.
-    models
-        The job's models; loaded by their specs if not given.
+    given
+        The job's models; loaded by their specs if None.
     device
         Where they run, as for ``load_model``; the job's kind of device if None.
     loaders
