@@ -1,6 +1,7 @@
 """What a user adds: rules, composites, places, handlers; and what is said of operations that nobody knows."""
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import pytest
@@ -84,7 +85,8 @@ def at(net: nn.Module, where: Where) -> list[str]:
     seen: list[Node] = []
 
     def look(node: Node) -> bool:
-        seen.append(node)
+        # As it is now: what it holds goes with the pass.
+        seen.append(copy(node))
         return False
 
     lrp(net, pictures(), composite=Composite("look", ((look, rules.epsilon()), (where, rules.zero()))))

@@ -138,15 +138,15 @@ def _tell(told: "DebuggingReport") -> None:
     ]  # fmt: skip
     console.table(("cluster", "pictures", "classes", "right", "lost", "elsewhere", "alike", "score", ""), rows)
     console.say()
-    console.say("lost: pictures that lose their class when the region of their map is masked; elsewhere: when an")
     console.say(
-        "equal one is; alike: how much what lies there repeats within a class; score: (lost - elsewhere) x alike"
+        "lost: how many lose their class when the region of their map is masked; elsewhere: when an equal one is"
     )
+    console.say("alike: how much what lies there repeats within a class; score: (lost - elsewhere) x alike")
     console.say()
     console.say(
-        f"{told.suspicious} of {len(told.clusters)} clusters are suspicious (from a score of {SUSPICIOUS} on)"
+        f"{told.suspicious} of {len(told.clusters)} clusters are suspicious (from a score of {SUSPICIOUS} on): "
+        "look at them before you believe it"
     )
-    console.say("look at them before you believe it")
     if told.repair is not None:
         done = told.repair
         console.say(f"masked in {done.masked} of {done.pictures} pictures, and trained on")

@@ -35,6 +35,10 @@ class Map:
         """Return the sums over the places, so that one value a feature is left where this is cheaper."""
         return s
 
+    def arranged(self, weight: Tensor, x: Tensor) -> Tensor:
+        """Return the weights in the memory order of the inputs, in which every pass would else copy them."""
+        return weight
+
     def along(self, values: Float[Tensor, " k"], ndim: int) -> Tensor:
         """Return one value a feature, in the shape in which it meets an output of ``ndim`` axes."""
         shape = [1] * ndim
@@ -80,6 +84,12 @@ class Convolution(Map):
             0
         ]
         return x
+
+    def arranged(self, weight: Tensor, x: Tensor) -> Tensor:
+        """Return the weights with channels last where the inputs are."""
+        order = torch.channels_last
+        last = x.ndim == 4 and x.is_contiguous(memory_format=order) and not x.is_contiguous()
+        return weight.contiguous(memory_format=order) if last else weight
 
     def features(self, s: Tensor) -> Tensor:
         """Return the sums over the places, [B, K]."""
@@ -157,7 +167,7 @@ class Node:
 
     def release(self) -> None:
         """Let go of what a second pass back would need."""
-        self.x = self.z = self.x.new_empty(0)
+        self.x = self.z = self.weight = self.x.new_empty(0)
         self.source = None
 
     def weights(self) -> Tensor:

@@ -165,7 +165,7 @@ class Propagation(Intercepted):
         tags = [tag for tag in map(tag_of, tracked) if tag is not None]
         out = self._run(handler, func, args, kwargs, tracked, any(tag.relevance for tag in tags))
         written = args[:1] if out is None else ()
-        alone = len(tracked) == len(list(tensors((args, kwargs))))
+        alone = len(tracked) == len(tensors((args, kwargs)))
         self._settle((out, written), self._merged(func, tags, alone and all(map(self._positive, tracked))), tags)
         return out
 
@@ -210,7 +210,7 @@ class Propagation(Intercepted):
 
     def _tracked(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
         """Return the arguments that depend on the input, tagged."""
-        found = [t for t in tensors((args, dict(kwargs))) if t.requires_grad]
+        found = [t for t in tensors((args, kwargs)) if t.requires_grad]
         for t in found:
             if tag_of(t) is None and id(t) not in self._owners:
                 self._greet(t)
@@ -310,20 +310,21 @@ class Propagation(Intercepted):
         weight: Tensor,
         bias: Tensor | None,
         map_: Map,
-        compute: Callable[[], Tensor],
+        compute: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Run a linear operation of the input ``x`` with the composite's rule."""
+        """Run a linear operation of the input ``x``, ``compute`` of its weights, with the composite's rule."""
         tag = tag_of(x) or Tag()
         for before in tag.after:
             before.last = False
         name, module = self.owner(weight, bias)
-        node = Node(self, kind, name, module, map_, x.detach(), x.detach(), weight.detach(), bias, tag.depth)
+        own, made_of = x.detach(), map_.arranged(weight.detach(), x)
+        node = Node(self, kind, name, module, map_, own, own, made_of, bias, tag.depth)
         node.gives_relevance, node.takes_relevance = tag.relevance, self.everywhere
         node.positive = self._positive(x)
         node.source, node.source_version = x, x._version
         self.seen["depthwise"] += weight.ndim > 2 and weight.shape[1] == 1
         self.depth = max(self.depth, tag.depth)
-        return self._carried(node, compute)
+        return self._carried(node, partial(compute, made_of))
 
     def merge(self, node: Node, scale: Tensor, shift: Tensor, compute: Callable[[], Tensor]) -> Tensor:
         """Run a scale and a shift of each feature as one with the linear operation right before it."""

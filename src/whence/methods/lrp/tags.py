@@ -1,6 +1,5 @@
 """What is known of each tensor that depends on the explained input, and kept on the tensor itself."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ if TYPE_CHECKING:
     from whence.methods.lrp.linear import Node
 
 _KEPT_AS = "_whence_lrp"
+_HOLDERS = (Tensor, tuple, list, dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +64,12 @@ def maker(tensor: Tensor) -> "Node | None":
     return tag.made[0]
 
 
-def tensors(values: Any) -> Iterator[Tensor]:  # noqa: ANN401  (operations take and return anything)
-    """Yield the tensors among an operation's arguments or in what it returned."""
+def tensors(values: Any) -> list[Tensor]:  # noqa: ANN401  (operations take and return anything)
+    """Return the tensors among an operation's arguments or in what it returned."""
     if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, dict):
-        for value in values.values():
-            yield from tensors(value)
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from tensors(value)
+        return [values]
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, list | tuple):
+        return []
+    return [tensor for value in values if isinstance(value, _HOLDERS) for tensor in tensors(value)]

@@ -49,7 +49,7 @@ def convolution(
     edges = [0] * axes if padding == "valid" else _several(padding, axes)  # type: ignore[arg-type]
     settings = (steps, edges, gaps, False, [0] * axes, groups)
 
-    def compute() -> Tensor:
+    def compute(weight: Tensor) -> Tensor:
         return function(input, weight, bias, stride, tuple(edges), dilation, groups)
 
     return run.carry("convolution", input, weight, bias, Convolution(settings=settings), compute)
@@ -75,7 +75,7 @@ def transposed_convolution(
         return function(input, weight, *arguments)
     steps, edges, gaps, ends = (_several(value, axes) for value in (stride, padding, dilation, output_padding))
     map_ = Convolution(settings=(steps, edges, gaps, True, ends, groups))
-    return run.carry("convolution", input, weight, bias, map_, lambda: function(input, weight, *arguments))
+    return run.carry("convolution", input, weight, bias, map_, lambda w: function(input, w, *arguments))
 
 
 @handles(*primitives("linear"), carries=True)
@@ -86,11 +86,11 @@ def linear(
     if not is_tracked(input):
         return function(input, weight, bias)
     if run.batch is None:
-        return run.carry("linear", input, weight, bias, Matrix(), lambda: function(input, weight, bias))
+        return run.carry("linear", input, weight, bias, Matrix(), lambda w: function(input, w, bias))
     # What is entered for a picture is told by the first axis.
     with run:
         turned = input.reshape(-1, run.batch, input.shape[-1]).transpose(0, 1)
-    out = run.carry("linear", turned, weight, bias, Matrix(), lambda: function(turned, weight, bias))
+    out = run.carry("linear", turned, weight, bias, Matrix(), lambda w: function(turned, w, bias))
     with run:
         return out.transpose(0, 1).reshape(*input.shape[:-1], -1)
 

@@ -199,7 +199,7 @@ def matrix_product(run: Propagation, function: Operation, *args: Any, **kwargs: 
     """Treat a constant matrix on the right as a linear layer; of two signals give half to each, none to a gate."""
     a, b = _operands(Call(function, args, kwargs))
     if is_tracked(a) and not is_tracked(b) and b.ndim == 2 and a.ndim > 1:
-        return run.carry("linear", a, b.t(), None, Matrix(), lambda: function(a, b))
+        return run.carry("linear", a, b.t(), None, Matrix(), lambda _: function(a, b))
     tracked = [t for t in (a, b) if is_tracked(t)]
     return run.by_form(Call(function, (a, b), {}), tracked, partial(_bilinear, run, function))
 
@@ -244,7 +244,7 @@ def plus_matrix_product(
                 alpha * mat2.t(),
                 bias,
                 Matrix(),
-                lambda: function(input, mat1, mat2, beta=beta, alpha=alpha),
+                lambda _: function(input, mat1, mat2, beta=beta, alpha=alpha),
             )
     with run:
         product = alpha * (mat1 @ mat2)
