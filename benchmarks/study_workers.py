@@ -50,7 +50,7 @@ def runs(rounds: int, repeats: int) -> Iterator[tuple[str, int, Run]]:
         drawn = Path(place) / "creatures"
         write(drawn, 2000, 7)
         for name, spec, folder, settings in (
-            ("2000 creatures, grad-cam", "creatures", drawn, Settings(shard=250)),
+            ("2000 creatures, grad-cam", "creatures", drawn, Settings(shard=250, batch=32)),
             (
                 "photos, mobilenetv2, smoothgrad of 6",
                 mobilenet,

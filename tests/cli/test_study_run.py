@@ -132,7 +132,7 @@ def test_a_dry_run_leaves_the_folder_of_a_study_alone(drawn, out):
         (("--truth", "missing.csv"), "missing.csv"),
         (("--bits", "40"), "bits"),
         (("--device", "steam"), "steam"),
-        (("--engine", "steam"), "steam"),
+        (("--engine", "steam"), "Invalid value for '--engine': 'steam' is not one of 'local', 'processes', 'ray'"),
         (("--batch", "0"), "batch"),
         (("--maps", "int8"), "maps"),
         (("--nonsense",), "nonsense"),

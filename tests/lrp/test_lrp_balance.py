@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import pytest
 import torch
@@ -108,6 +109,28 @@ def test_large_maps_dealt_out_picture_by_picture_are_the_same(
         found, expected = (getattr(answer.balance, name) for answer in (each, together))
         assert (found - expected).abs().max() <= TOLERANCE * moved(together).max(), name
     assert all(relative(each.layers[name], r) <= TOLERANCE for name, r in together.layers.items())
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("composite", ["epsilon-plus", "epsilon-alpha2-beta1", "epsilon-gamma-box", "lrp-0"])
+def test_a_merged_scale_is_the_same_in_the_weights_and_in_the_outputs(
+    composite: str, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x = deepcopy(net_of("in_place")), pictures()
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, nn.BatchNorm2d) and not turned:
+                layer.weight.abs_()
+    found = []
+    for outside in (False, True):
+        monkeypatch.setattr(Node, "scales_outputs", property(lambda node, to=outside: to and node.scale is not None))
+        found.append(lrp(net, x, composite=composite))
+    one, other = found
+    assert relative(other.values, one.values) <= TOLERANCE
+    assert turned or not torch.equal(other.values, one.values)
+    for name in ("input", "bias", "stabiliser"):
+        apart = (getattr(other.balance, name) - getattr(one.balance, name)).abs().max()
+        assert apart <= TOLERANCE * moved(one).max(), name
 
 
 @pytest.mark.parametrize("in_place", [True, False])

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,6 +42,15 @@ def test_a_job_holds_what_was_asked(root):
     assert job.metrics == ("deletion:grid=4",)
     assert (job.seed, job.batch, job.shard, job.threads, job.device, job.trust) == (3, 4, 6, 1, "cpu", False)
     assert job.versions["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(("device", "batch"), [("cpu", 32), ("cuda", 128)])
+def test_a_gpu_gets_larger_batches(root, monkeypatch, device, batch):
+    model = net()
+    monkeypatch.setattr(type(model), "like", SimpleNamespace(device=torch.device(device)))
+    for asked, expected in ((None, batch), (8, 8)):
+        job = planned(root, [(Given("net"), model)], Settings(methods=["gradient"], batch=asked))
+        assert (job.device, job.batch) == (device, expected)
 
 
 def test_the_same_again_is_the_same_job_wherever_it_is_asked_from(root, monkeypatch):

@@ -68,7 +68,12 @@ RayAddress = Annotated[
     ),
 ]
 Batch = Annotated[
-    int, typer.Option(min=1, help="Pictures that go through a model together.", rich_help_panel="Workers")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Pictures that go through a model together. [default: 32; 128 on a GPU]",
+        rich_help_panel="Workers",
+    ),
 ]
 Shard = Annotated[
     int | None,
@@ -104,7 +109,7 @@ class Asked:
     workers: Workers = None
     loaders: Loaders = None
     ray_address: RayAddress = None
-    batch: Batch = 32
+    batch: Batch = None
     shard: Shard = None
     threads: Threads = 1
     precision: Precision = "float32"

@@ -24,6 +24,8 @@ from whence.studies.manifest import manifest
 # A shard is lost where its worker dies, and finished before Ctrl-C ends the run: about so many passes of the model,
 # and at most so many pictures.
 _PASSES, _PICTURES = 16_384, 512
+# So many pictures go through a model together; a GPU is idle with few.
+_BATCH, _BATCH_GPU = 32, 128
 TRUTH = "truth"
 _SEVERAL = ("methods", "metrics")
 
@@ -46,7 +48,10 @@ class Given:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of every picture, and how the work is cut; ``shard`` is chosen by the methods' cost if None."""
+    """What is asked of every picture, and how the work is cut.
+
+    If None, ``batch`` is 32, or 128 on a GPU, and ``shard`` is chosen by the methods' cost.
+    """
 
     methods: Sequence[str] = ("grad-cam",)
     metrics: Sequence[str] = ()
@@ -54,7 +59,7 @@ class Settings:
     target: str | None = None
     seed: int = 0
     bits: int | None = None
-    batch: int = 32
+    batch: int | None = None
     shard: int | None = None
     threads: int = 1
     maps: MapType = "float32"
@@ -123,6 +128,8 @@ def planned(
         for number, (_, model) in enumerate(models)
         for text, request in texts
     ]
+    device = models[0][1].like.device.type
+    batch = settings.batch or (_BATCH_GPU if device == "cuda" else _BATCH)
     pictures = manifest(root, truth, progress=progress)
     if settings.target == TRUTH and not all(entry.truth for entry in pictures):
         raise OptionError("target=truth: not every picture's true class is known, give a table of them (--truth)")
@@ -137,9 +144,9 @@ def planned(
         target=settings.target,
         seed=settings.seed,
         bits=settings.bits,
-        device=models[0][1].like.device.type,
-        batch=settings.batch,
-        shard=settings.shard or _shard(asked, [model for _, model in models], settings.batch),
+        device=device,
+        batch=batch,
+        shard=settings.shard or _shard(asked, [model for _, model in models], batch),
         threads=settings.threads,
         maps=settings.maps,
         versions={"whence": version("whence"), "torch": torch.__version__, "numpy": np.__version__},

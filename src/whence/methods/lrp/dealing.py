@@ -61,6 +61,7 @@ class Dealt:
         self._bias = None if node.run.bias == "ignore" else node.bias
         ignored = None if self._bias is node.bias else node.bias
         self._z = node.z if ignored is None else node.z - node.map.along(ignored, node.z.ndim)
+        self._outside = rule.homogeneous and node.scales_outputs and node.keeps_signs
         lost: Tensor | None = None
         before: _Denominator | None = None
         for group in rule.groups:
@@ -86,7 +87,8 @@ class Dealt:
 
     @cached_property
     def _weights(self) -> Tensor:
-        return self.node.weights()
+        """The weights, without the merged scale where outputs are multiplied by that."""
+        return self.node.weight if self._outside else self.node.weights()
 
     def _served(self, group: Group, r: Tensor) -> Tensor | None:
         """Return the relevance that a group deals out, None where there is none of it."""
@@ -126,10 +128,18 @@ class Dealt:
         for part in self._parts(group):
             bias = self._bias_of(part)
             shift = bias if shift is None else shift if bias is None else shift + bias
-            z = self.node.map.forward(self._inputs(part.inputs), self._made_of(part), shift)
+            z = self._forward(part, shift)
             total, shift = z if total is None else total + z, None
         assert total is not None
         return total
+
+    def _forward(self, part: Part, shift: Tensor | None) -> Tensor:
+        """Return the sums of a part's contributions, and ``shift``, to each output."""
+        node, x, weight = self.node, self._inputs(part.inputs), self._made_of(part)
+        if not self._outside:
+            return node.map.forward(x, weight, shift)
+        z = node.scaled(node.map.forward(x, weight))
+        return z if shift is None else z.add_(node.map.along(shift, z.ndim))
 
     def _quotient(self, group: Group, r: Tensor, denominator: _Denominator, own: bool) -> Tensor:
         """Return r / s(z), in the memory of r where that is its own."""
@@ -143,9 +153,10 @@ class Dealt:
         """Hand on a_j w_jk s_k for a group's contributions, and enter what biases and stabiliser take."""
         node, ledger = self.node, self.node.run.ledger
         sums = node.map.features(s)
+        within = node.scaled(s) if self._outside else s
         for part in self._parts(group):
             plain = part.weight is None
-            back = node.transposed(s) if plain else node.map.transpose(s, self._made_of(part), node.x)
+            back = node.transposed(s) if plain else node.map.transpose(within, self._made_of(part), node.x)
             self._return(part.inputs, back, group.share)
             bias = self._bias_of(part)
             if bias is not None and node.run.bias == "distribute":

@@ -200,11 +200,25 @@ class Node:
             self.run.ledger.to_bias(self.map.features(g), self.bias)
         return self.transposed(g)
 
+    @property
+    def scales_outputs(self) -> bool:
+        """Whether a merged scale is less work where it is taken into the outputs, and not into the weights."""
+        return self.scale is not None and self.z.numel() <= self.weight.numel()
+
+    @property
+    def keeps_signs(self) -> bool:
+        """Whether no merged scale turns a weight's sign around, or makes it zero."""
+        return self.scale is None or bool((self.scale > 0).all())
+
+    def scaled(self, outputs: Tensor) -> Tensor:
+        """Return outputs times the merged scale of their features."""
+        return outputs if self.scale is None else outputs * self.map.along(self.scale, outputs.ndim)
+
     def transposed(self, r: Tensor) -> Tensor:
-        """Return W^T r, for which a merged scale may as well be taken into r, where that is less work."""
-        if self.scale is None or r.numel() > self.weight.numel():
-            return self.map.transpose(r, self.weights(), self.x)
-        return self.map.transpose(r * self.map.along(self.scale, r.ndim), self.weight, self.x)
+        """Return W^T r."""
+        if self.scales_outputs:
+            return self.map.transpose(self.scaled(r), self.weight, self.x)
+        return self.map.transpose(r, self.weights(), self.x)
 
 
 def _chosen(rule: Rule) -> Rule:

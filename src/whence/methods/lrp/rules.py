@@ -110,6 +110,11 @@ class Rule:
         """Whether an input of zero gets nothing, so that R can be carried as R divided by the value."""
         return all(part.inputs in PROPORTIONAL for group in self.groups for part in group.parts)
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether weights that are so many times as large contribute so many times as much."""
+        return all(part.weight in (None, plus, minus) for group in self.groups for part in group.parts)
+
 
 PLAIN = Group((Part(bias="as it is"),))
 
