@@ -1,6 +1,6 @@
 """How one linear operation's relevance is dealt out by a rule, in as few passes over memory as there can be."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from whence.methods.lrp.balance import Ledger
-from whence.methods.lrp.rules import PLAIN, Group, Part, Rule
+from whence.methods.lrp.rules import PLAIN, Group, Part, Rule, minus, plus
 
 if TYPE_CHECKING:
     from whence.methods.lrp.linear import Node
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # Where a picture has so many outputs, pictures are dealt out one by one: what is made on the way is as large.
 _LARGE = 1 << 20
+
+# Functions of weights that can be told where to write.
+_INTO: Mapping[Callable[[Tensor], Tensor], Callable[..., Tensor]] = {plus: plus, minus: minus}
 
 
 def dealt(node: "Node", rule: Rule, r: Tensor, *, own: bool) -> Tensor:
@@ -181,7 +184,9 @@ class Dealt:
         if part.weight is None:
             return self._weights
         if part.weight not in self._made:
-            self._made[part.weight] = part.weight(self._weights)
+            weights, into = self._weights, _INTO.get(part.weight)
+            made = into(weights, out=self.node.run.scratch(into, weights)) if into else part.weight(weights)
+            self._made[part.weight] = made
         return self._made[part.weight]
 
     def _bias_of(self, part: Part) -> Tensor | None:

@@ -8,7 +8,7 @@ inside.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import FunctionType
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from whence.methods.lrp.operations import Handler
 
 Bias = Literal["absorb", "ignore", "distribute"]
+
+# So many values of memory are kept for one use while a call lasts.
+_SCRATCH = 1 << 22
 
 
 def _before_all(t: Tensor) -> bool:
@@ -103,6 +106,7 @@ class Propagation(Intercepted):
         self._saved: dict[int, WeakSet[Node]] = {}
         # Memory that was written to by anything but a rectifier: views of it may have become negative.
         self._written: set[int] = set()
+        self._scratch: dict[Hashable, Tensor] = {}
         # Weakly, for a node knows its run: a circle through autograd's graph is never collected.
         self._rules: WeakKeyDictionary[Node, Rule] = WeakKeyDictionary()
         self._owners: dict[int, tuple[str, nn.Module]] = {}
@@ -283,6 +287,21 @@ class Propagation(Intercepted):
         if any(self.tag(t).relevance for t in tracked):
             return converted(self, call, tracked, act)
         return act(*call.args, **call.kwargs)
+
+    def scratch(self, use: Hashable, like: Tensor) -> Tensor | None:
+        """Return memory as a tensor lies, the same at each call for a use; None for what is too large to keep.
+
+        Fresh memory of that size is fetched from the system, and given back, at every layer.
+        """
+        size = like.numel()
+        dense = like.is_contiguous() or like.is_contiguous(memory_format=torch.channels_last)
+        if size > _SCRATCH or not dense:
+            return None
+        where = use, like.dtype, like.device
+        held = self._scratch.get(where)
+        if held is None or held.numel() < size:
+            held = self._scratch[where] = like.new_empty(size)
+        return held.as_strided(like.shape, like.stride())
 
     @property
     def shares_attention(self) -> bool:

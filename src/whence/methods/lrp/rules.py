@@ -53,14 +53,14 @@ class Stabiliser:
         return torch.copysign(epsilon, z)
 
 
-def plus(w: Tensor) -> Tensor:
+def plus(w: Tensor, out: Tensor | None = None) -> Tensor:
     """Return the positive part."""
-    return w.clamp(min=0)
+    return torch.clamp(w, min=0, out=out)
 
 
-def minus(w: Tensor) -> Tensor:
+def minus(w: Tensor, out: Tensor | None = None) -> Tensor:
     """Return the negative part, which is not positive."""
-    return w.clamp(max=0)
+    return torch.clamp(w, max=0, out=out)
 
 
 @dataclass(frozen=True)
