@@ -86,7 +86,7 @@ def test_the_report_draws_them_where_they_are(model, made, tmp_path):
         assert f"{name.title()} <span" in page
         assert f"area {curve.area:.3f}" in page
         first, last = (curve.value[i] for i in (0, -1))
-        assert f'points="40.0,{162 - 154 * first:.1f} ' in page
+        assert f'points="52.0,{162 - 154 * first:.1f} ' in page
         assert f' 312.0,{162 - 154 * last:.1f}"' in page
     without = whence.explain(model, PIXELS[0], "grad-cam").save(tmp_path / "without").read_text("utf-8")
     assert "<polyline" not in without
