@@ -8,8 +8,12 @@ import pytest
 
 import whence
 from whence.cli import run
+from whence.cli.study_compare import _mean
 from whence.creatures.files import write as draw
+from whence.reports.scores import Estimate
 
+# The shapes of all this are checked elsewhere.
+pytestmark = pytest.mark.usefixtures("unchecked")
 BUNDLED = Path(whence.__file__).parent / "models" / "bundled"
 
 
@@ -23,11 +27,6 @@ def pictures(tmp_path_factory):
 def command(folder, out, *more, models=("creatures", "creatures-confounded")):
     named = [part for model in models for part in ("--model", str(model))]
     return run(["study", "compare", str(folder), *named, "--out", str(out), *more])
-
-
-@pytest.fixture(autouse=True)
-def _(unchecked):
-    pass
 
 
 def test_two_models_are_compared_and_the_page_is_written(pictures, tmp_path, capsys):
@@ -47,6 +46,12 @@ def test_two_models_are_compared_and_the_page_is_written(pictures, tmp_path, cap
     again = capsys.readouterr().out
     assert json.loads(again) == {**told, "report": str(out / "compare.html")}
     assert ((out / "compare.html").read_bytes(), (out / "parts" / "000000.parquet").stat().st_mtime_ns) == before
+
+
+def test_a_mean_of_fewer_pictures_says_of_how_many():
+    of = Estimate(mean=0.5, low=0.25, high=0.75, count=28, undefined=2)
+    assert _mean(of, 30) == "0.5 [0.25, 0.75], of 28"
+    assert _mean(of, 28) == "0.5 [0.25, 0.75]"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from whence import studies
 from whence.cli import run
 from whence.creatures.files import write
 
+# The shapes of all this are checked elsewhere.
+pytestmark = pytest.mark.usefixtures("unchecked")
 SEARCH = "grid=4,roots=2,budget=60,expand=0"
 
 
@@ -16,11 +18,6 @@ def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("count") / "creatures"
     write(folder, 3, 0)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def quick(unchecked):
-    """The shapes of all this are checked elsewhere."""
 
 
 def whence(*arguments):

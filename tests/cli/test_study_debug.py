@@ -8,6 +8,9 @@ import whence
 from whence.cli import run
 from whence.creatures.files import write as draw
 
+# The shapes of all this are checked elsewhere.
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 
 @pytest.fixture(scope="module")
 def worn(tmp_path_factory):

@@ -12,6 +12,8 @@ from whence.cli import run
 from whence.creatures.files import write
 from whence.studies.tables import METHOD_OK
 
+# The shapes of all this are checked elsewhere.
+pytestmark = pytest.mark.usefixtures("unchecked")
 QUICK = ("--method", "gradient", "--batch", "4", "--shard", "4")
 
 
@@ -31,11 +33,6 @@ def folder(drawn, tmp_path):
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "out"
-
-
-@pytest.fixture(autouse=True)
-def quick(unchecked):
-    """The shapes of all this are checked elsewhere."""
 
 
 def whence(*arguments):

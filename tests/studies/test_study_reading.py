@@ -134,7 +134,7 @@ def test_failures_are_told_by_their_reason(made):
     assert made.failures() == {"the picture is empty: get the file again": ["002.png"]}
     assert made.summary() == {
         "folder": str(made.folder), "fingerprint": made.job.fingerprint, "pictures": 5, "models": ["a", "b"],
-        "methods": ["grad-cam", "gradient"], "rows": 15, "failed": 1, "missing": 0, "seconds": 7.5,
+        "methods": ["grad-cam", "gradient"], "rows": 15, "failed": 1, "missing": 0, "seconds": 19.5,
     }  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> int:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):
             known = arguments[:1] if arguments and arguments[0] in _COMMANDS else []
             command = " ".join(["whence", *known, "--help"])
-            # Pydantic's word, which says nothing to people.
+            # A word of the parser that says nothing to people.
             said = error.format_message().replace("Value error, ", "").rstrip(".")
             return _failed(error, f"{said}: see `{command}`", 2, arguments)
         told = f"{type(error).__name__}: {error}. This is a fault of whence or of the model; --debug shows where"

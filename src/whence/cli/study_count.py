@@ -62,9 +62,7 @@ def _tell(report: "CountReport") -> None:
         console.table(("model", *_SHOWN.values(), "capped", "not whole"), rows)
         console.say()
     console.say("mean [95 % interval, bootstrap over the pictures]")
+    console.say("sets: those that suffice; apart: the most of them that share no patch; patches: of a set")
     console.say(
-        "sets that suffice; apart: the most of them that share no patch; patches of a set; sub at 0.5: parts of"
-    )
-    console.say(
-        "sets that keep half of the probability, at least so many where searches were capped or are not whole"
+        "sub at 0.5: parts of sets that keep half of the probability; more, where searches are capped or not whole"
     )

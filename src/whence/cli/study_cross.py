@@ -39,8 +39,8 @@ def cross(
     if asked.json:
         console.result({**figures(report), "report": str(page)})
     else:
-        which = "that every model classifies correctly" if report.correct else "all there are"
-        console.say(f"pictures: {which}; cross.html has both" if report.correct else f"pictures: {which}")
+        which = "that every model classifies correctly; cross.html has both" if report.correct else "all there are"
+        console.say(f"pictures: {which}")
         for crossing in report.correct or report.every:
             _tell(crossing, report.models)
         console.say(str(page))

@@ -52,6 +52,11 @@ def names(job: Job) -> list[str]:
     return [*job.metrics, *(name for model in job.models for name in naming.columns(judging, model.name))]
 
 
+def of_all(error: WhenceError) -> bool:
+    """Return whether an error would be that of every picture: all inputs of a model have one size."""
+    return for_all(error) or isinstance(error, UnsupportedError | SizeError)
+
+
 def numbers(
     job: Job, model: Classifier, own: Seen, answer: Attribution, targets: Sequence[TargetSpec]
 ) -> tuple[list[Numbers], list[str]]:
@@ -72,7 +77,7 @@ def numbers(
         try:
             _fill(rows, text, _measured(of, text, job.seed))
         except WhenceError as error:
-            if for_all(error) or isinstance(error, UnsupportedError | SizeError) or len(rows) > 1:
+            if of_all(error) or len(rows) > 1:
                 raise
             notes.append(f"{text}: {error}")
     return rows, notes

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from whence.asking import MethodRequest
 from whence.attribution import attribute_all
-from whence.batches import for_all
-from whence.errors import SizeError, TargetError, UnsupportedError, WhenceError
+from whence.errors import TargetError, WhenceError
 from whence.models.classifier import Classifier
 from whence.models.session import move, opened
 from whence.models.targets import TargetSpec
@@ -23,7 +22,7 @@ from whence.models.threads import threads
 from whence.results import Attribution
 from whence.studies.job import Cell, Job
 from whence.studies.loading import Fault, Loaded, batches
-from whence.studies.metrics import Seen, judgements, numbers
+from whence.studies.metrics import Seen, judgements, numbers, of_all
 from whence.studies.planning import TRUTH
 from whence.studies.tables import MAP, METHOD_OK, Row, table
 
@@ -108,8 +107,7 @@ class Worker:
         except Exception as error:  # a method or a model of somebody's own may raise anything
             if of_the_machine(error):
                 raise
-            # All inputs of a model have one size.
-            if isinstance(error, WhenceError) and (for_all(error) or isinstance(error, UnsupportedError | SizeError)):
+            if isinstance(error, WhenceError) and of_all(error):
                 raise
             if len(rows) == 1:
                 return [said(Fault.of(error))]

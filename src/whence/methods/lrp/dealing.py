@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from whence.methods.lrp.linear import Node
 
 
-# Where a picture has so many outputs, pictures are dealt out one by one: what is made on the way is as large.
+# Where a picture has so many outputs, pictures are dealt out one by one: what is made on the way is as large as they.
 _LARGE = 1 << 20
 
 # Functions of weights that can be told where to write.
