@@ -50,7 +50,8 @@ def row(job: Job, number: int, place: int) -> dict[str, object]:
     given = (truth + number % 2) % 3
     head = {
         "number": number, "picture": entry.name, "sha256": entry.sha256, "truth": entry.truth, "truth_index": truth,
-        "model": job.models[cell.model].name, "method": cell.method, "host": "here", "seconds": 0.5 + 4 * (number == 0),
+        "model": job.models[cell.model].name, "method": cell.method, "host": "here",
+        "seconds": 0.5 + 4 * (number == 0),
     }  # fmt: skip
     if (number, place) == (FAILED, 0):
         return {**head, "status": "PictureError", "error": f"{Path(entry.name).name!r} is empty: get the file again"}
