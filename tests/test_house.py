@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "whence"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LEAVES = (
-    *("taps.py", "session.py", "layers.py", "attention.py", "readout.py"),
+    *("taps.py", "session.py", "layers.py", "attention.py", "readout.py", "folding.py"),
     *("carried.py", "start.py", "pooling.py", "areas.py", "objective.py", "effective.py"),
 )
 

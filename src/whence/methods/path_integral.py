@@ -11,6 +11,7 @@ from whence.errors import OptionError
 from whence.methods import paths
 from whence.methods.paths import Path
 from whence.methods.quadrature import Quadrature, Rule, nested, new_nodes, quadrature
+from whence.models.order import order_of
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
 
@@ -63,6 +64,7 @@ class PathIntegral:
         grid, active = quadrature(rule, sizes[-1]), torch.arange(len(self.x))
         total, values = self._zero(), self._zero()
         change = torch.full((len(self.x),), torch.inf, dtype=torch.float64)
+        self.model.expect(len(self.baselines) * sizes[-1])
         for number, size in enumerate(sizes):
             self._add(total, grid, new_nodes(size, sizes[-1], first=number == 0), active)
             # The pieces of the finest grid around the points taken so far stand for the whole path.
@@ -125,22 +127,23 @@ class PathIntegral:
     ) -> None:
         """Add gradient times step at some of the grid's nodes, for some pictures, to ``total``."""
         every = torch.cartesian_prod(rows, torch.arange(len(self.shares)), nodes)
-        for row, which, node in (part.unbind(1) for part in torch.split(every, chunk_size(self.x))):
+        parts = torch.tensor_split(every, -(-len(every) // chunk_size(self.x)))
+        for row, which, node in (numbers.unbind(1) for numbers in parts):
             x, baseline = self.x[row], self.baselines[which * len(self.x) + row]
             alpha, low, high = (
                 at[node].to(x)[:, None, None, None] for at in (grid.nodes, grid.edges[:-1], grid.edges[1:])
             )
             target = [self.target[number] for number in row.tolist()]
             _, gradient = self.model.slope(_ordered(self.path(x, baseline, alpha), x), target, row)
-            way = paths.step(self.path, x, baseline, low, high)
-            for number, picture in enumerate(row.tolist()):
-                total[picture] += self.shares[int(which[number])] * gradient[number].to(total) * way[number].to(total)
+            share = torch.tensor(self.shares)[which].to(total)[:, None, None, None]
+            part = share * gradient.to(total) * paths.step(self.path, x, baseline, low, high).to(total)
+            for picture in sorted(set(row.tolist())):
+                total[picture] += part[row == picture].sum(0)
 
 
 def _ordered(points: Float[Tensor, "n c h w"], x: Float[Tensor, "b c h w"]) -> Float[Tensor, "n c h w"]:
     """Return points in the memory order of the pictures, in which the model is fast."""
-    last = x.is_contiguous(memory_format=torch.channels_last)
-    return points.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    return points.contiguous(memory_format=order_of(x))
 
 
 def _change(before: Float[Tensor, "n c h w"], after: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:

@@ -82,7 +82,7 @@ def transformer_attribution(
         The model's patches do not attend to one another, all to all, in block after block.
     """
     # Relevance does not stand half precision, and gradients should be of the same run.
-    model.precision = "float32"
+    model.runner.precision = "float32"
     found = readout(model, x)
     attended = attend(model, x)
     output = attended.recording.output

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whence.errors import ModelError, NotFiniteError
 from whence.models.attention import Readout
+from whence.models.folding import Pairs
 from whence.models.layers import Catalogue
 from whence.models.parts import Parts, Versions
 from whence.models.replay import Plan
@@ -77,10 +78,11 @@ class Classifier:
         self.precision = precision
         self.scale = Scale(activation, self.labels)
         # Filled by sessions, once an input size: which layers can be explained, how one is replayed, whether the
-        # model runs with channels last, and what its attention maps mean.
+        # model runs with channels last, which norms can be folded, and what its attention maps mean.
         self.catalogues: dict[tuple[int, ...], Catalogue] = {}
         self.plans: dict[tuple[str, tuple[int, ...]], Plan] = {}
         self.channels_last: dict[tuple[int, ...], bool] = {}
+        self.pairs: dict[tuple[int, ...], Pairs] = {}
         self.readouts: dict[tuple[int, ...], Readout] = {}
         self._parts = Parts.of(self.module)
         self._checked: tuple[Parts, Versions] | None = None
@@ -150,6 +152,7 @@ class Classifier:
         self.catalogues.clear()
         self.plans.clear()
         self.channels_last.clear()
+        self.pairs.clear()
         self.readouts.clear()
         return parts
 

@@ -36,6 +36,11 @@ def named(*names: str) -> tuple[Function, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def arguments(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by their names, those alone that were given."""
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
 class Intercepted(TorchFunctionMode):
     """In its `with` block each function in the table is replaced; the replacement itself runs without the mode."""
 

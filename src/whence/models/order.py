@@ -6,10 +6,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-# How far, relative to the largest output, the two orders may be apart: rounding is far below.
-_TOLERANCE = 1e-4
+from whence.models.outputs import agree
+
+
+def order_of(x: Float[Tensor, "..."]) -> torch.memory_format:
+    """Return in which order a batch lies; channels last where it lies in both."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def takes_channels_last(module: nn.Module, x: Float[Tensor, "b c h w"], run: Callable[[Tensor], Any]) -> bool:
@@ -21,11 +25,6 @@ def takes_channels_last(module: nn.Module, x: Float[Tensor, "b c h w"], run: Cal
         return False
     one = x[:1].contiguous()
     try:
-        pairs = zip(tree_leaves(run(one.to(memory_format=torch.channels_last))), tree_leaves(run(one)), strict=True)
-        return all(
-            float((a - b).abs().max()) <= _TOLERANCE * float(b.abs().max())
-            for a, b in pairs
-            if isinstance(b, Tensor) and b.is_floating_point()
-        )
+        return agree(run(one.to(memory_format=torch.channels_last)), run(one))
     except Exception:  # any way of failing means the same: the model is left the order that it knows
         return False

@@ -1,4 +1,4 @@
-"""Logits, whatever a module returns."""
+"""What a module returns: its logits, and whether two runs returned the same."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +6,22 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from whence.errors import ModelError
+
+# How far, relative to the largest value, two ways to compute the same may be apart: rounding is far below.
+_TOLERANCE = 1e-4
+
+
+def agree(one: Any, other: Any) -> bool:  # noqa: ANN401  (modules return anything)
+    """Return whether two runs returned the same floating tensors, to rounding."""
+    with torch.no_grad():
+        return all(
+            float((a - b).abs().max()) <= _TOLERANCE * float(b.abs().max())
+            for a, b in zip(tree_leaves(one), tree_leaves(other), strict=True)
+            if isinstance(b, Tensor) and b.is_floating_point()
+        )
 
 
 def logits_of(output: Any) -> Float[Tensor, "b k"]:  # noqa: ANN401  (modules return anything)

@@ -1,7 +1,7 @@
 """One guarded use of a model: lock, eval and restore, random state, counted passes, chunks, finite checks."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple, TypeVar
@@ -15,18 +15,20 @@ from whence.models import targets
 from whence.models.classifier import Classifier
 from whence.models.guard import guarded
 from whence.models.layers import Catalogue, Layout, layout_of, survey
-from whence.models.order import takes_channels_last
 from whence.models.outputs import logits_of
 from whence.models.replay import Replay
+from whence.models.running import Runner
 from whence.models.taps import recorded, replaced
 from whence.models.targets import TargetSpec
 from whence.pictures.preprocess import PixelRange
 from whence.results import Passes, Score
 
 # The largest chunk: so many colour pictures of 224 pixels, or as many values of another size. On a CPU more are
-# slower: memory for activations of that size is given back to the system and asked for again at every layer.
-_CHUNK_VALUES = 8 * 3 * 224 * 224
+# slower: of most nets some map then exceeds 32 MiB, and the C library gives such memory back after every use.
+_CHUNK_VALUES = 6 * 3 * 224 * 224
 _CHUNK_VALUES_GPU = 64 * 3 * 224 * 224
+# How many pictures' passes pay for looking how a model can be run faster, which takes two.
+_MANY = 16
 
 T = TypeVar("T")
 
@@ -68,8 +70,8 @@ class Session:
         self.names = names
         self.passes = Passes()
         self.sharing = sharing
-        # May be set, by what does not stand half precision.
-        self.precision = classifier.precision
+        self.runner = Runner(classifier, module)
+        self._expected = 0
         self._kept_of: Tensor | None = None
         self._kept: dict[tuple[str, ...], Any] = {}
         self._asked: Sequence[TargetSpec] = ()
@@ -80,40 +82,24 @@ class Session:
         return self.classifier.pixels
 
     def arranged(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return a batch in the memory order in which the model runs fastest; found out once per input size."""
-        shape, known = tuple(x.shape[1:]), self.classifier.channels_last
-        if shape not in known:
-            with torch.random.fork_rng([x.device] if x.is_cuda else []):
-                known[shape] = takes_channels_last(self.module, x, self._forward)
-        return x.contiguous(memory_format=torch.channels_last) if known[shape] else x
+        """Return a batch in the memory order in which the model runs fastest."""
+        return self.runner.arranged(x)
 
     def run(self, x: Float[Tensor, "b *shape"]) -> Any:  # noqa: ANN401  (modules return anything)
         """Return what the model returns for a batch, in one counted forward pass."""
         self.passes += Passes(forward=len(x))
-        return self._forward(x)
+        return self.runner.run(x)
 
-    def _forward(self, x: Tensor) -> Any:  # noqa: ANN401
-        # A copy, because the model may work in place on its input.
-        return self._through(x.clone())
+    def expect(self, count: int) -> None:
+        """Tell that so many pictures more are to go through ``scores``, ``slope`` or ``run_many``."""
+        self._expected += count
 
-    def _through(self, x: Tensor) -> Any:  # noqa: ANN401
-        halved = self.precision != "float32"
-        try:
-            # The model alone runs in half precision.
-            with torch.autocast(x.device.type, getattr(torch, self.precision)) if halved else nullcontext():
-                return self.module(x)
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"{self.classifier.name} runs out of memory on an input of shape {list(x.shape)}: "
-                "give fewer or smaller pictures at once"
-            ) from error
-        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-            shape, expected = list(x.shape), self.classifier.input
-            size = f" (its preprocessing states {list(expected)})" if expected else ""
-            first = str(error).partition("\n")[0]
-            raise ModelError(
-                f"{self.classifier.name} cannot take an input of shape {shape}{size}: {first}"
-            ) from error
+    def run_many(self, x: Float[Tensor, "b *shape"]) -> Any:  # noqa: ANN401
+        """Return what ``run`` does for some of many pictures, faster where enough of them are expected."""
+        if self._expected < _MANY:
+            return self.run(x)
+        self.passes += Passes(forward=len(x))
+        return self.runner.folded(x)
 
     def record(self, x: Float[Tensor, "b *shape"], layers: Sequence[str] = ()) -> Recording:
         """Run a batch forward and record layers for gradients, or, without layers, the input itself.
@@ -121,7 +107,9 @@ class Session:
         Where several targets share the session, the pass for the same batch and layers is run once.
         """
         what = "record", *layers
-        return self.once(x, what, lambda: self._recorded_layers(x, layers) if layers else self._recorded_input(x))
+        return self.once(
+            x, what, lambda: self._recorded_layers(x, layers) if layers else self._recorded_input(x, self.run)
+        )
 
     def once(self, x: Float[Tensor, "b *shape"], what: tuple[str, ...], make: Callable[[], T]) -> T:
         """Return what ``make`` makes of a batch; where targets share the session, made once and kept.
@@ -137,10 +125,10 @@ class Session:
         made: T = self._kept[what]
         return made
 
-    def _recorded_input(self, x: Tensor) -> Recording:
+    def _recorded_input(self, x: Tensor, run: Callable[[Tensor], Any]) -> Recording:
         leaf = x.detach().clone().requires_grad_()
         with torch.enable_grad():
-            return Recording(self.run(leaf), x, input=leaf)
+            return Recording(run(leaf), x, input=leaf)
 
     def _recorded_layers(self, x: Tensor, layers: Sequence[str]) -> Recording:
         with recorded(self.module, layers, gradients=True) as activations:
@@ -209,10 +197,11 @@ class Session:
         with a ``replay``, activations of its layer. ``target`` holds one settled target a picture.
         """
         found = []
+        self.expect(len(rows))
         for numbers in torch.split(torch.arange(len(rows)), batch):
             mine = rows[numbers]
             made = make(numbers)
-            output = self.run(made) if replay is None else self.replayed(replay, made, mine)
+            output = self.run_many(made) if replay is None else self.replayed(replay, made, mine)
             found.append(self.score(output, [target[row] for row in mine.tolist()], mine).value)
         return torch.cat(found)
 
@@ -220,7 +209,8 @@ class Session:
         self, x: Float[Tensor, "n *shape"], target: Sequence[TargetSpec], rows: Int[Tensor, " n"] | None = None
     ) -> tuple[Score, Float[Tensor, "n *shape"]]:
         """Return the score and its gradient with respect to the input; ``rows`` as for ``score``."""
-        recording = self.record(x)
+        self.expect(len(x))
+        recording = self.once(x, ("record",), lambda: self._recorded_input(x, self.run_many))
         score = self.score(recording.output, target, rows)
         (gradient,) = self.gradients(score.value, recording, rows)
         return score, gradient
@@ -288,10 +278,10 @@ class Session:
             return t * torch.rand(t.shape, generator=torch.Generator().manual_seed(0)).to(t)
 
         if recording.input is not None:
-            output = self._forward(disturbed(recording.batch))
+            output = self.runner.run(disturbed(recording.batch))
         else:
             with replaced(self.module, name, disturbed):
-                output = self._forward(recording.batch)
+                output = self.runner.run(recording.batch)
         if not torch.equal(self.score(output, self._asked).value, score.detach()):
             raise ModelError(
                 f"{self.classifier.name}: the score changes with {name!r}, but no gradient flows back to it: "
@@ -311,7 +301,7 @@ class Session:
         if shape not in known:
             # What a model draws for itself afterwards must not depend on whether it was surveyed just now.
             with torch.random.fork_rng([x.device] if x.is_cuda else []):
-                known[shape] = survey(self.module, x, self._forward)
+                known[shape] = survey(self.module, x, self.runner.run)
         return known[shape]
 
     def layout(self, name: str, activation: Float[Tensor, "..."], x: Float[Tensor, "b c h w"]) -> Layout:
@@ -332,7 +322,7 @@ class Session:
         return self.once(x, ("replay", layer), lambda: self._new_replay(x, layer))
 
     def _new_replay(self, x: Tensor, layer: str) -> Replay:
-        replay = Replay(self.module, x, layer, self._through, self.classifier.plans)
+        replay = Replay(self.module, x, layer, self.runner.through, self.classifier.plans)
         self.passes += Passes(forward=len(x)) if replay.plan.reason else Passes(partial=len(x))
         self.finite(replay.activation, f"the activation of layer {layer!r}")
         return replay

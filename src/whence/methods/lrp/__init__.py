@@ -111,7 +111,7 @@ def _run(
     def through(name: str, output: Tensor) -> Tensor:
         return watch(output, Probe(propagation, name, _keeping(model, name, kept.get(name), x)))
 
-    model.precision = "float32"
+    model.runner.precision = "float32"
     with ExitStack() as stack:
         if asked is None or asked:
             stack.enter_context(passed_through(model.module, asked, through))

@@ -107,11 +107,12 @@ class Oracle:
 
     def look(self, asked: Sequence[tuple[int, int]]) -> None:
         """Write what the model says of pairs (picture, set) into the pictures' memos."""
+        self.model.expect(len(asked))
         for start in range(0, len(asked), self.batch):
             part = asked[start : start + self.batch]
             rows = torch.tensor([row for row, _ in part])
             masks = self.memos[0].places.masks([one for _, one in part], self.x)
-            output = self.model.run(blended(self.x[rows], self.base[rows], masks))
+            output = self.model.run_many(blended(self.x[rows], self.base[rows], masks))
             for (row, one), verdict in zip(part, self.verdicts(output, rows), strict=True):
                 self.memos[row].learn(one, verdict)
 

@@ -1,0 +1,301 @@
+"""Batch norms folded into the convolutions before them: the same outputs and gradients, and no model mistaken."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from small_nets import Lambda, SmallNet, drawn, pictures, relative
+from whence import attribute
+from whence.models import session as session_module
+from whence.models.classifier import Classifier
+from whence.models.folding import Folding, pairs
+from whence.models.session import opened
+from whence.results import Passes
+
+
+def there_and_back(run: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the output, and the gradient of its first column."""
+    leaf = x.clone().requires_grad_()
+    output = run(leaf.clone())
+    return output.detach(), torch.autograd.grad(output[:, 0].sum(), leaf)[0]
+
+
+def folded(net: nn.Module, x: Tensor) -> Folding:
+    """Return what folds a net in eval mode."""
+    net.eval()
+    return Folding(pairs(net, x, lambda given: net(given.clone())), x)
+
+
+def assert_folds(net: nn.Module, count: int, x: Tensor | None = None) -> None:
+    """See that so many norms are folded, and that outputs and gradients stay what they are."""
+    x = pictures(3) if x is None else x
+    fold = folded(net, x)
+    assert len(fold.pairs) == count
+    with torch.no_grad():
+        assert relative(fold.outputs(x.clone(), net), net(x.clone())) <= 1e-12
+    for ours, own in zip(there_and_back(lambda a: fold.outputs(a, net), x), there_and_back(net, x), strict=True):
+        assert relative(ours, own) <= 1e-12
+
+
+def small(function: Callable[..., Tensor], **layers: nn.Module) -> nn.Module:
+    """Return a drawn net: a first convolution without bias, what ``function`` makes of it, a head on the means."""
+    net = Lambda(lambda net, x: net.head(function(net, net.conv(x)).mean((2, 3))), head=nn.Linear(8, 5), **layers)
+    net.conv = nn.Conv2d(3, 8, 3, bias=False)
+    return drawn(net)
+
+
+class Counted(nn.BatchNorm2d):
+    """A norm that counts how often it computes: a folded one hands on its input itself."""
+
+    computed = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = super().forward(x)
+        self.computed += output is not x
+        return output
+
+
+# Nets that fold
+
+
+@pytest.mark.parametrize("inplace", [True, False])
+def test_a_small_net(inplace: bool) -> None:
+    assert_folds(drawn(SmallNet(inplace=inplace)), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("resnet18", 20), ("mobilenet_v2", 52), ("mobilenet_v3_small", 34), ("efficientnet_b0", 49), ("googlenet", 57)],
+)
+def test_published_nets(name: str, count: int) -> None:
+    options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    net = drawn(torchvision.models.get_model(name, **options), shape=(3, 64, 64))
+    assert_folds(net, count, pictures(2, size=64))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_both_memory_orders(last: bool) -> None:
+    x = pictures(3).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    assert_folds(drawn(SmallNet()), 2, x)
+
+
+def test_a_folded_norm_computes_nothing() -> None:
+    net = small(lambda net, z: net.norm(z), norm=Counted(8))
+    fold = folded(net, pictures())
+    net.norm.computed = 0
+    fold.outputs(pictures(), net)
+    assert net.norm.computed == 0
+
+
+def test_a_convolution_that_runs_twice_before_the_same_norm() -> None:
+    def twice(net: nn.Module, z: Tensor) -> Tensor:
+        return net.norm(net.again(net.norm(net.again(z))))
+
+    assert_folds(small(twice, again=nn.Conv2d(8, 8, 3), norm=nn.BatchNorm2d(8)), 1)
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    bias=st.booleans(),
+    affine=st.booleans(),
+    scale=st.floats(1e-6, 1e3),
+    groups=st.sampled_from([1, 2, 4]),
+)
+@settings(deadline=None, max_examples=40)
+def test_any_norm(seed: int, bias: bool, affine: bool, scale: float, groups: int) -> None:
+    make = torch.Generator().manual_seed(seed)
+    conv = nn.Conv2d(4, 8, 3, bias=bias, groups=groups)
+    norm = nn.BatchNorm2d(8, affine=affine)
+    net = nn.Sequential(conv, norm, nn.Flatten()).double().eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=make, dtype=torch.float64))
+        norm.running_mean.copy_(torch.randn(8, generator=make))
+        norm.running_var.copy_(scale * torch.rand(8, generator=make))
+    assert_folds(net, 1, pictures(2, channels=4, size=6, seed=seed))
+
+
+# Nets that do not
+
+
+def written(net: nn.Module, z: Tensor) -> Tensor:
+    """Change in place what the convolution returned before the norm reads it."""
+    return net.norm(torch.relu_(z))
+
+
+def read_twice(net: nn.Module, z: Tensor) -> Tensor:
+    """Read it beside the norm."""
+    return net.norm(z) + z
+
+
+def two_norms(net: nn.Module, z: Tensor) -> Tensor:
+    """Read it by two norms."""
+    return net.norm(z) + 2 * net.other(z)
+
+
+def in_between(net: nn.Module, z: Tensor) -> Tensor:
+    """Let something else stand between them."""
+    return net.norm(torch.relu(z))
+
+
+def by_another(net: nn.Module, z: Tensor) -> Tensor:
+    """Call the convolution twice, and read it by another norm each time."""
+    return net.other(net.again(net.norm(net.again(z))))
+
+
+def once_bare(net: nn.Module, z: Tensor) -> Tensor:
+    """Call the convolution twice, and read it by the norm once."""
+    return net.again(net.norm(net.again(z)))
+
+
+def computed(net: nn.Module, z: Tensor) -> Tensor:
+    """Convolve with weights that are made anew in every pass."""
+    return net.norm(torch.nn.functional.conv2d(z, net.again.weight / 2))
+
+
+@pytest.mark.parametrize("function", [written, read_twice, two_norms, in_between, by_another, once_bare, computed])
+def test_what_cannot_be_folded(function: Callable[..., Tensor]) -> None:
+    layers = {"norm": nn.BatchNorm2d(8), "other": nn.BatchNorm2d(8), "again": nn.Conv2d(8, 8, 1)}
+    assert_folds(small(function, **layers), 0)
+
+
+def test_a_norm_by_the_statistics_of_the_batch() -> None:
+    assert_folds(small(lambda net, z: net.norm(z), norm=nn.BatchNorm2d(8, track_running_stats=False)), 0)
+
+
+def test_a_script_module() -> None:
+    net = drawn(SmallNet(inplace=False)).eval()
+    assert_folds(torch.jit.trace(net, pictures()), 0)
+
+
+# Models that take another way later
+
+
+def test_a_way_that_depends_on_the_picture() -> None:
+    def branching(net: nn.Module, z: Tensor) -> Tensor:
+        return net.norm(z) if float(z.detach().sum()) > 0 else z * 2
+
+    net = small(branching, norm=nn.BatchNorm2d(8)).eval()
+    x = pictures(1)
+    bright = x if float(net.conv(x).detach().sum()) > 0 else -x
+    fold = folded(net, bright)
+    assert fold.pairs
+    for one in (bright, -bright):
+        assert relative(fold.outputs(one, net), net(one)) <= 1e-12
+
+
+def test_a_hook_that_changes_what_the_convolution_returns() -> None:
+    net = small(lambda net, z: net.norm(z), norm=nn.BatchNorm2d(8))
+    fold, x = folded(net, pictures()), pictures()
+    net.conv.register_forward_hook(lambda module, args, output: output * 3)
+    assert fold.pairs
+    assert relative(fold.outputs(x, net), net(x)) <= 1e-12
+
+
+def test_an_error_in_the_middle_leaves_nothing_behind() -> None:
+    net = small(lambda net, z: net.norm(z), norm=nn.BatchNorm2d(8))
+    fold, x = folded(net, pictures()), pictures()
+    own = net(x)
+    handle = net.norm.register_forward_hook(lambda module, args, output: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fold.outputs(x, net)
+    handle.remove()
+    assert torch.equal(net(x), own)
+
+
+# Clamps
+
+
+def clamped(net: nn.Module, z: Tensor) -> Tensor:
+    """Use both clamps in place."""
+    return net.cut(net.norm(net.again(net.six(net.norm(z)))))
+
+
+def clamped_and_written(net: nn.Module, z: Tensor) -> Tensor:
+    """Write to what a clamp returned, which autograd must then know as it was."""
+    z = net.six(net.norm(z))
+    z += 1
+    return z * z
+
+
+CLAMPS = {"six": nn.ReLU6(inplace=True), "cut": nn.Hardtanh(-0.5, 0.25, inplace=True)}
+
+
+def test_clamps_in_place() -> None:
+    assert_folds(small(clamped, norm=nn.BatchNorm2d(8), again=nn.Conv2d(8, 8, 1), **CLAMPS), 2)
+
+
+def test_clamps_whose_result_is_written_to() -> None:
+    assert_folds(small(clamped_and_written, norm=nn.BatchNorm2d(8), **CLAMPS), 0)
+
+
+def test_a_clamp_keeps_one_map() -> None:
+    """Torch's own keeps what it read beside what it returned."""
+    net = small(lambda net, z: net.six(net.norm(z)), norm=nn.BatchNorm2d(8), **CLAMPS)
+    fold, kept = folded(net, pictures()), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        fold.outputs(pictures().requires_grad_(), net)
+    maps = {t.data_ptr() for t in kept if t.shape == (2, 8, 14, 14)}
+    assert len(maps) == 1
+
+
+# Sessions
+
+
+def test_one_pass_is_run_as_it_is_and_many_are_folded() -> None:
+    model, x = Classifier(drawn(SmallNet())), pictures()
+    attribute(model, x, "gradient")
+    assert not model.pairs
+    answer = attribute(model, x, "integrated-gradients", steps=12, tol=None)
+    assert len(model.pairs[3, 16, 16]) == 2
+    assert answer.passes == Passes(forward=2 * 14, backward=2 * 12)
+
+
+def test_new_weights_are_looked_at_anew() -> None:
+    net, x = drawn(SmallNet()), pictures()
+    model = Classifier(net)
+    before = attribute(model, x, "rise", target=0, samples=20).values
+    with torch.no_grad():
+        net.stem[1].weight *= -2
+    after = attribute(model, x, "rise", target=0, samples=20).values
+    assert relative(after, before) > 1e-3
+    assert torch.equal(after, attribute(Classifier(net), x, "rise", target=0, samples=20).values)
+
+
+MANY = {
+    "integrated-gradients": {"steps": 12, "tol": None},
+    "smoothgrad": {"samples": 20},
+    "rise": {"samples": 20},
+    "occlusion": {},
+    "score-cam": {},
+    "igos++": {"iterations": 3, "baseline": "zeros"},
+    "extremal-perturbation": {"iterations": 12, "baseline": "zeros"},
+    "sag": {"grid": 3, "roots": 2, "budget": 40, "baseline": "zeros"},
+}
+
+
+@pytest.mark.parametrize("method", MANY)
+def test_methods_give_the_same_and_leave_the_model_alone(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = drawn(SmallNet()), pictures()
+    state = {name: (t.clone(), t._version) for name, t in net.state_dict(keep_vars=True).items()}
+    folded = attribute(Classifier(net), x, method, **MANY[method])
+    assert all(torch.equal(t, state[name][0]) for name, t in net.state_dict().items())
+    assert all(t._version == state[name][1] for name, t in net.state_dict(keep_vars=True).items())
+    assert all(p.grad is None for p in net.parameters())
+    monkeypatch.setattr(session_module, "_MANY", 10**9)
+    plain = attribute(Classifier(net), x, method, **MANY[method])
+    assert relative(folded.values, plain.values) <= 1e-9
+    assert folded.passes == plain.passes
+
+
+def test_half_precision_is_not_folded() -> None:
+    model = Classifier(drawn(SmallNet()).float(), precision="bfloat16")
+    with opened(model) as session:
+        session.expect(100)
+        session.scores(lambda n: pictures(3).float()[n], torch.arange(3), [0, 0, 0], 3)
+    assert model.pairs == {(3, 16, 16): {}}
