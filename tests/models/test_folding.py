@@ -13,7 +13,7 @@ from small_nets import Lambda, SmallNet, drawn, pictures, relative
 from whence import attribute
 from whence.models import session as session_module
 from whence.models.classifier import Classifier
-from whence.models.folding import Folding, pairs
+from whence.models.folding import Folding, folding_of
 from whence.models.session import opened
 from whence.results import Passes
 
@@ -28,7 +28,7 @@ def there_and_back(run: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, 
 def folded(net: nn.Module, x: Tensor) -> Folding:
     """Return what folds a net in eval mode."""
     net.eval()
-    return Folding(pairs(net, x, lambda given: net(given.clone())), x)
+    return folding_of(net, x, lambda given: net(given.clone()))
 
 
 def assert_folds(net: nn.Module, count: int, x: Tensor | None = None) -> None:
@@ -250,9 +250,9 @@ def test_a_clamp_keeps_one_map() -> None:
 def test_one_pass_is_run_as_it_is_and_many_are_folded() -> None:
     model, x = Classifier(drawn(SmallNet())), pictures()
     attribute(model, x, "gradient")
-    assert not model.pairs
+    assert not model.foldings
     answer = attribute(model, x, "integrated-gradients", steps=12, tol=None)
-    assert len(model.pairs[3, 16, 16]) == 2
+    assert len(model.foldings["float32", 3, 16, 16].pairs) == 2
     assert answer.passes == Passes(forward=2 * 14, backward=2 * 12)
 
 
@@ -298,4 +298,4 @@ def test_half_precision_is_not_folded() -> None:
     with opened(model) as session:
         session.expect(100)
         session.scores(lambda n: pictures(3).float()[n], torch.arange(3), [0, 0, 0], 3)
-    assert model.pairs == {(3, 16, 16): {}}
+    assert not model.foldings["bfloat16", 3, 16, 16].pairs

@@ -18,8 +18,9 @@ from whence.results import Attribution
 TARGETS = [1, 3]
 
 
-def ours(net: nn.Module, x: Tensor, target: object = TARGETS, **options: object) -> Attribution:
-    return attribute(Classifier(net), x, "rise", target=target, **{"samples": 50, **options})
+def ours(net: nn.Module | Classifier, x: Tensor, target: object = TARGETS, **options: object) -> Attribution:
+    model = net if isinstance(net, Classifier) else Classifier(net)
+    return attribute(model, x, "rise", target=target, **{"samples": 50, **options})
 
 
 def stretched(count: int, grid: int, keep: float, size: tuple[int, int], seed: int) -> Tensor:
@@ -114,10 +115,11 @@ def test_a_baseline_stands_where_the_picture_is_masked() -> None:
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_masks_in_chunks_give_what_all_at_once_give(batch: int) -> None:
     net, x = drawn(SmallNet()), pictures()
-    expected = ours(net, x)
+    model = Classifier(net)
+    expected = ours(model, x)
     seen: list[int] = []
     net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    answer = ours(net, x, batch=batch)
+    answer = ours(model, x, batch=batch)
     assert max(seen[1:]) == min(batch, 100)
     assert sum(seen) == answer.passes.forward == 102
     assert relative(answer.values, expected.values) <= 1e-12

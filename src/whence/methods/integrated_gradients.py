@@ -86,7 +86,8 @@ def integrated_gradients(
         raise OptionError(f"distance={distance}: give 0 to 1")
     if path == "blur" and baseline is not None:
         raise OptionError("the blur path begins at the blurred picture: leave baseline away, or take another path")
-    output = model.run(x)
+    model.expect(len(x) * steps)
+    output = model.run(x, folded=model.many)
     score, settled = model.score(output, target), model.fixed(output, target)
     way = paths.blur(sigma) if path == "blur" else paths.straight if isinstance(path, str) else path
     made = [x[None]] if path == "blur" else [_made(model, x, one, draws, sigma, seed) for one in _names(baseline)]

@@ -71,12 +71,13 @@ def occlusion(
             f"window={window}, stride={stride} on inputs of {size[0]} x {size[1]}: the window must fit into the "
             "input, and the stride into the window, or places are left out"
         )
-    output = model.run(x)
+    down, across = (_windows(side, window, stride).to(x.device) for side in size)
+    count = len(down) * len(across)
+    model.expect(len(x) * count)
+    output = model.run(x, folded=model.many)
     settled = model.fixed(output, target)
     score = model.score(output, settled)
     base = base_picture(model, x, baseline)
-    down, across = (_windows(side, window, stride).to(x.device) for side in size)
-    count = len(down) * len(across)
     rows = torch.arange(len(x)).repeat_interleave(count)
 
     def occluded(numbers: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:

@@ -64,7 +64,6 @@ class PathIntegral:
         grid, active = quadrature(rule, sizes[-1]), torch.arange(len(self.x))
         total, values = self._zero(), self._zero()
         change = torch.full((len(self.x),), torch.inf, dtype=torch.float64)
-        self.model.expect(len(self.baselines) * sizes[-1])
         for number, size in enumerate(sizes):
             self._add(total, grid, new_nodes(size, sizes[-1], first=number == 0), active)
             # The pieces of the finest grid around the points taken so far stand for the whole path.
@@ -135,7 +134,7 @@ class PathIntegral:
             )
             target = [self.target[number] for number in row.tolist()]
             _, gradient = self.model.slope(_ordered(self.path(x, baseline, alpha), x), target, row)
-            share = torch.tensor(self.shares)[which].to(total)[:, None, None, None]
+            share = torch.tensor(self.shares, dtype=torch.float64)[which].to(total)[:, None, None, None]
             part = share * gradient.to(total) * paths.step(self.path, x, baseline, low, high).to(total)
             for picture in sorted(set(row.tolist())):
                 total[picture] += part[row == picture].sum(0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from whence.errors import ModelError, NotFiniteError
 from whence.models.attention import Readout
-from whence.models.folding import Pairs
+from whence.models.folding import Folding
 from whence.models.layers import Catalogue
 from whence.models.parts import Parts, Versions
 from whence.models.replay import Plan
@@ -82,7 +82,7 @@ class Classifier:
         self.catalogues: dict[tuple[int, ...], Catalogue] = {}
         self.plans: dict[tuple[str, tuple[int, ...]], Plan] = {}
         self.channels_last: dict[tuple[int, ...], bool] = {}
-        self.pairs: dict[tuple[int, ...], Pairs] = {}
+        self.foldings: dict[tuple[str | int, ...], Folding] = {}
         self.readouts: dict[tuple[int, ...], Readout] = {}
         self._parts = Parts.of(self.module)
         self._checked: tuple[Parts, Versions] | None = None
@@ -152,7 +152,7 @@ class Classifier:
         self.catalogues.clear()
         self.plans.clear()
         self.channels_last.clear()
-        self.pairs.clear()
+        self.foldings.clear()
         self.readouts.clear()
         return parts
 

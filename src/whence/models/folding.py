@@ -103,8 +103,8 @@ class _Unread:
         return tensor
 
 
-def _seen(run: Callable[[], Any]) -> list[Pair]:
-    """Return every convolution of a run."""
+def _seen(run: Callable[[], Any]) -> tuple[Any, list[Pair]]:
+    """Return what a run returns, and every convolution in it."""
     calls: list[Pair] = []
     unread = _Unread()
 
@@ -121,35 +121,16 @@ def _seen(run: Callable[[], Any]) -> list[Pair]:
         return function(*args, **kwargs)
 
     with Intercepted({F.conv2d: convolve, F.batch_norm: normalise}):
-        run()
-    return calls
-
-
-def pairs(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run) -> Pairs:
-    """Return what can be folded: nothing where the model does not return the same with all of it folded."""
-    one, own = x[:1].detach().requires_grad_(), set(map(id, module.parameters()))
-    found: dict[int, list[Pair]] = {}
-    try:
-        with torch.enable_grad():
-            for call in _seen(lambda: run(one)):
-                found.setdefault(id(call.weight), []).append(call)
-            # Every call with the same weights must be read by the same norm.
-            kept = {key: calls[0] for key, calls in found.items() if key in own and all(map(calls[0].same, calls))}
-            folded = Folding(kept, one).outputs(one, run)
-            # Where the way back does not stand the clamps, it fails here.
-            sums = [leaf.sum() for leaf in tree_leaves(folded) if isinstance(leaf, Tensor) and leaf.requires_grad]
-            if sums:
-                torch.autograd.grad(sums, one, allow_unused=True)
-        return kept if agree(folded, run(one)) else {}
-    except Exception:  # any way of failing means the same: the model is run as it is
-        return {}
+        output = run()
+    return output, calls
 
 
 class Folding:
-    """A model's passes with its pairs folded, for batches like ``x``; the weights must stay what they are."""
+    """A model's passes with its pairs folded, for batches that lie like ``x``; it holds a second copy of weights."""
 
     def __init__(self, found: Pairs, x: Float[Tensor, "b *shape"]) -> None:
-        self.pairs = {key: pair.folded(order_of(x)) for key, pair in found.items()}
+        self._found = found
+        self.pairs: Pairs = {key: pair.folded(order_of(x)) for key, pair in found.items()}
 
     def outputs(self, x: Float[Tensor, "b *shape"], run: Run) -> Any:  # noqa: ANN401  (modules return anything)
         """Return what ``run`` returns; without folding where the model takes another way than it was seen to take."""
@@ -159,9 +140,10 @@ class Folding:
 
         def convolve(function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             given = arguments(_CONVOLUTION, args, kwargs)
-            pair = self.pairs.get(id(given["weight"]))
-            if pair is None:
+            key = id(given["weight"])
+            if key not in self.pairs or self._found[key].weight is not given["weight"]:
                 return function(*args, **kwargs)
+            pair = self.pairs[key]
             return unread.add(function(**{**given, "weight": pair.weight, "bias": pair.bias}), pair)
 
         def normalise(function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -174,3 +156,31 @@ class Folding:
         with Intercepted({F.conv2d: convolve, F.batch_norm: normalise, **CLAMPS}):
             output = run(x)
         return run(x) if unread.left else output
+
+
+def folding_of(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run) -> Folding:
+    """Return what folds a model: nothing where, with all pairs folded, it does not return the same for one input."""
+    none = Folding({}, x)
+    own = {id(parameter) for parameter in module.parameters() if parameter.ndim == 4}
+    if not own or not any(True for _ in module.buffers()):
+        return none
+    one = x[:1].detach().requires_grad_()
+    found: dict[int, list[Pair]] = {}
+    try:
+        with torch.enable_grad():
+            output, seen = _seen(lambda: run(one))
+            for call in seen:
+                found.setdefault(id(call.weight), []).append(call)
+            # Every call with the same weights must be read by the same norm.
+            kept = {key: calls[0] for key, calls in found.items() if key in own and all(map(calls[0].same, calls))}
+            if not kept:
+                return none
+            made = Folding(kept, x)
+            folded = made.outputs(one, run)
+            # Where the way back does not stand the clamps, it fails here.
+            sums = [leaf.sum() for leaf in tree_leaves(folded) if isinstance(leaf, Tensor) and leaf.requires_grad]
+            if sums:
+                torch.autograd.grad(sums, one, allow_unused=True)
+        return made if agree(folded, output) else none
+    except Exception:  # any way of failing means the same: the model is run as it is
+        return none

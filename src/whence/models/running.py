@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from whence.errors import ModelError
 from whence.models.classifier import Classifier
-from whence.models.folding import Folding, pairs
+from whence.models.folding import Folding, folding_of
 from whence.models.order import takes_channels_last
 
 
@@ -25,7 +25,6 @@ class Runner:
     def __init__(self, classifier: Classifier, module: nn.Module) -> None:
         self.classifier, self.module = classifier, module
         self.precision = classifier.precision
-        self._folding: Folding | None = None
 
     def arranged(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return a batch in the memory order in which the model runs fastest."""
@@ -40,15 +39,13 @@ class Runner:
         # A copy, because the model may work in place on its input.
         return self.through(x.clone())
 
-    def folded(self, x: Float[Tensor, "b *shape"]) -> Any:  # noqa: ANN401
-        """Return the same in less time, for one of many passes into whose middle nobody looks."""
-        if self._folding is None:
-            shape, known = tuple(x.shape[1:]), self.classifier.pairs
-            if shape not in known:
-                with torch.random.fork_rng([x.device] if x.is_cuda else []):
-                    known[shape] = pairs(self.module, x, self.run)
-            self._folding = Folding(known[shape], x)
-        return self._folding.outputs(x, self.run)
+    def folding(self, x: Float[Tensor, "b *shape"]) -> Folding:
+        """Return what runs the module without its batch norms."""
+        key, known = (self.precision, *x.shape[1:]), self.classifier.foldings
+        if key not in known:
+            with torch.random.fork_rng([x.device] if x.is_cuda else []):
+                known[key] = folding_of(self.module, x, self.run)
+        return known[key]
 
     def through(self, x: Float[Tensor, "b *shape"]) -> Any:  # noqa: ANN401
         """Return what the module returns for a tensor that it may change.

@@ -27,7 +27,7 @@ from whence.results import Passes, Score
 # slower: of most nets some map then exceeds 32 MiB, and the C library gives such memory back after every use.
 _CHUNK_VALUES = 6 * 3 * 224 * 224
 _CHUNK_VALUES_GPU = 64 * 3 * 224 * 224
-# How many pictures' passes pay for looking how a model can be run faster, which takes two.
+# How many passes pay for finding out, once an input size, how a model is folded.
 _MANY = 16
 
 T = TypeVar("T")
@@ -85,30 +85,32 @@ class Session:
         """Return a batch in the memory order in which the model runs fastest."""
         return self.runner.arranged(x)
 
-    def run(self, x: Float[Tensor, "b *shape"]) -> Any:  # noqa: ANN401  (modules return anything)
-        """Return what the model returns for a batch, in one counted forward pass."""
+    def run(self, x: Float[Tensor, "b *shape"], *, folded: bool = False) -> Any:  # noqa: ANN401  (modules return anything)
+        """Return what the model returns for a batch, in one counted forward pass.
+
+        With ``folded`` it takes less time, once that is prepared, but its layers do not return what is theirs.
+        """
         self.passes += Passes(forward=len(x))
-        return self.runner.run(x)
+        return self.runner.folding(x).outputs(x, self.runner.run) if folded else self.runner.run(x)
 
     def expect(self, count: int) -> None:
-        """Tell that so many pictures more are to go through ``scores``, ``slope`` or ``run_many``."""
+        """Tell that so many pictures more are to be run, of which nothing but outputs and gradients is looked at."""
         self._expected += count
 
-    def run_many(self, x: Float[Tensor, "b *shape"]) -> Any:  # noqa: ANN401
-        """Return what ``run`` does for some of many pictures, faster where enough of them are expected."""
-        if self._expected < _MANY:
-            return self.run(x)
-        self.passes += Passes(forward=len(x))
-        return self.runner.folded(x)
+    @property
+    def many(self) -> bool:
+        """Whether so many are expected that it pays to fold."""
+        return self._expected >= _MANY
 
-    def record(self, x: Float[Tensor, "b *shape"], layers: Sequence[str] = ()) -> Recording:
+    def record(self, x: Float[Tensor, "b *shape"], layers: Sequence[str] = (), *, folded: bool = False) -> Recording:
         """Run a batch forward and record layers for gradients, or, without layers, the input itself.
 
-        Where several targets share the session, the pass for the same batch and layers is run once.
+        Where several targets share the session, the pass for the same batch and layers is run once; ``folded`` is
+        for passes without layers, as for ``run``.
         """
-        what = "record", *layers
+        what = "record", "folded" if folded else "", *layers
         return self.once(
-            x, what, lambda: self._recorded_layers(x, layers) if layers else self._recorded_input(x, self.run)
+            x, what, lambda: self._recorded_layers(x, layers) if layers else self._recorded_input(x, folded)
         )
 
     def once(self, x: Float[Tensor, "b *shape"], what: tuple[str, ...], make: Callable[[], T]) -> T:
@@ -125,10 +127,10 @@ class Session:
         made: T = self._kept[what]
         return made
 
-    def _recorded_input(self, x: Tensor, run: Callable[[Tensor], Any]) -> Recording:
+    def _recorded_input(self, x: Tensor, folded: bool) -> Recording:
         leaf = x.detach().clone().requires_grad_()
         with torch.enable_grad():
-            return Recording(run(leaf), x, input=leaf)
+            return Recording(self.run(leaf, folded=folded), x, input=leaf)
 
     def _recorded_layers(self, x: Tensor, layers: Sequence[str]) -> Recording:
         with recorded(self.module, layers, gradients=True) as activations:
@@ -201,7 +203,7 @@ class Session:
         for numbers in torch.split(torch.arange(len(rows)), batch):
             mine = rows[numbers]
             made = make(numbers)
-            output = self.run_many(made) if replay is None else self.replayed(replay, made, mine)
+            output = self.run(made, folded=self.many) if replay is None else self.replayed(replay, made, mine)
             found.append(self.score(output, [target[row] for row in mine.tolist()], mine).value)
         return torch.cat(found)
 
@@ -209,8 +211,8 @@ class Session:
         self, x: Float[Tensor, "n *shape"], target: Sequence[TargetSpec], rows: Int[Tensor, " n"] | None = None
     ) -> tuple[Score, Float[Tensor, "n *shape"]]:
         """Return the score and its gradient with respect to the input; ``rows`` as for ``score``."""
+        recording = self.record(x, folded=self.many)
         self.expect(len(x))
-        recording = self.once(x, ("record",), lambda: self._recorded_input(x, self.run_many))
         score = self.score(recording.output, target, rows)
         (gradient,) = self.gradients(score.value, recording, rows)
         return score, gradient

@@ -112,11 +112,15 @@ def _run(
         return watch(output, Probe(propagation, name, _keeping(model, name, kept.get(name), x)))
 
     model.runner.precision = "float32"
+    # Whoever looks at layers gets what is theirs, and a norm that is not to be merged a rule of its own.
+    folded = asked == () and chosen.choice("batch-norm") == "merge"
+    if folded:
+        propagation.take_for(model.runner.folding(x).pairs)
     with ExitStack() as stack:
-        if asked is None or asked:
+        if asked != ():
             stack.enter_context(passed_through(model.module, asked, through))
         stack.enter_context(propagation)
-        recording = model.record(x)
+        recording = model.record(x, folded=folded)
     if choose:
         propagation.composite = _fitting(choose(propagation.seen))
     return Run(model, propagation, replace(recording, output=raised(recording.output)))

@@ -37,6 +37,7 @@ from whence.methods.lrp.structure import (
 )
 from whence.methods.lrp.tags import Tag, is_tracked, maker, put, tag_of, tensors
 from whence.models.attention import unguarded
+from whence.models.folding import Pairs
 from whence.models.operations import Function, Intercepted
 from whence.pictures.preprocess import PixelRange
 
@@ -113,6 +114,10 @@ class Propagation(Intercepted):
         for path, layer in module.named_modules():
             for parameter in layer._parameters.values():
                 self._owners.setdefault(id(parameter), (path, layer))
+
+    def take_for(self, pairs: Pairs) -> None:
+        """Take folded weights for those that the model's modules hold."""
+        self._owners |= {id(pair.weight): self._owners[key] for key, pair in pairs.items() if key in self._owners}
 
     def rule(self, node: Node) -> Rule:
         """Return the composite's rule for a linear operation."""

@@ -112,7 +112,7 @@ class Oracle:
             part = asked[start : start + self.batch]
             rows = torch.tensor([row for row, _ in part])
             masks = self.memos[0].places.masks([one for _, one in part], self.x)
-            output = self.model.run_many(blended(self.x[rows], self.base[rows], masks))
+            output = self.model.run(blended(self.x[rows], self.base[rows], masks), folded=self.model.many)
             for (row, one), verdict in zip(part, self.verdicts(output, rows), strict=True):
                 self.memos[row].learn(one, verdict)
 
