@@ -164,23 +164,25 @@ def folding_of(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run) -> Fol
     own = {id(parameter) for parameter in module.parameters() if parameter.ndim == 4}
     if not own or not any(True for _ in module.buffers()):
         return none
-    one = x[:1].detach().requires_grad_()
+    one = x[:1].detach()
     found: dict[int, list[Pair]] = {}
     try:
-        with torch.enable_grad():
+        with torch.no_grad():
             output, seen = _seen(lambda: run(one))
             for call in seen:
                 found.setdefault(id(call.weight), []).append(call)
             # Every call with the same weights must be read by the same norm.
             kept = {key: calls[0] for key, calls in found.items() if key in own and all(map(calls[0].same, calls))}
-            if not kept:
-                return none
             made = Folding(kept, x)
-            folded = made.outputs(one, run)
+            if not kept or not agree(made.outputs(one, run), output):
+                return none
+        with torch.enable_grad():
+            leaf = one.clone().requires_grad_()
+            leaves = tree_leaves(made.outputs(leaf, run))
+            sums = [t.sum() for t in leaves if isinstance(t, Tensor) and t.requires_grad]
             # Where the way back does not stand the clamps, it fails here.
-            sums = [leaf.sum() for leaf in tree_leaves(folded) if isinstance(leaf, Tensor) and leaf.requires_grad]
             if sums:
-                torch.autograd.grad(sums, one, allow_unused=True)
-        return made if agree(folded, output) else none
+                torch.autograd.grad(sums, leaf, allow_unused=True)
+        return made
     except Exception:  # any way of failing means the same: the model is run as it is
         return none

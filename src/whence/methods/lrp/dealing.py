@@ -167,7 +167,7 @@ class Dealt:
             elif bias is not None:
                 ledger.to_bias(sums, group.share * bias)
         if isinstance(added, Tensor):
-            ledger.to_stabiliser(group.share * node.map.features(s * added))
+            ledger.to_stabiliser(group.share * node.map.products(s, added))
         else:
             ledger.to_stabiliser(sums, sums.new_full(sums.shape[-1:], group.share * added))
 

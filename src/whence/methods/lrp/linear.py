@@ -35,6 +35,10 @@ class Map:
         """Return the sums over the places, so that one value a feature is left where this is cheaper."""
         return s
 
+    def products(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return s times t, summed over features and places where this is cheaper."""
+        return s * t
+
     def arranged(self, weight: Tensor, x: Tensor) -> Tensor:
         """Return the weights in the memory order of the inputs, in which every pass would else copy them."""
         return weight
@@ -94,6 +98,12 @@ class Convolution(Map):
     def features(self, s: Tensor) -> Tensor:
         """Return the sums over the places, [B, K]."""
         return s.flatten(2).sum(2)
+
+    def products(self, s: Tensor, t: Tensor) -> Tensor:
+        """Return the sums of s times t, [B]."""
+        # As they lie in memory, without a product of their size.
+        one, other = (a.movedim(1, -1).flatten(1) for a in (s, t.expand_as(s)))
+        return torch.bmm(one[:, None], other[:, :, None]).flatten()
 
     def scaled(self, weight: Tensor, scale: Float[Tensor, " k"]) -> Tensor:
         """Return the weights of the map whose output features are ``scale`` times as large."""

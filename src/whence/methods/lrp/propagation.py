@@ -35,7 +35,7 @@ from whence.methods.lrp.structure import (
     STRUCTURAL,
     may_write,
 )
-from whence.methods.lrp.tags import Tag, is_tracked, maker, put, tag_of, tensors
+from whence.methods.lrp.tags import Tag, maker, put, tag_of, tensors
 from whence.models.attention import unguarded
 from whence.models.folding import Pairs
 from whence.models.operations import Function, Intercepted
@@ -154,7 +154,8 @@ class Propagation(Intercepted):
         kwargs = kwargs or {}
         if getattr(func, "__name__", "").rstrip("_") in ASKS or not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        tracked = self._tracked(args, kwargs)
+        given = tensors((args, kwargs)) if kwargs else tensors(args)
+        tracked = self._tracked(given)
         if not tracked:
             # What is made of weights alone is a constant, though weights may require gradients.
             with torch.no_grad():
@@ -174,7 +175,7 @@ class Propagation(Intercepted):
         tags = [tag for tag in map(tag_of, tracked) if tag is not None]
         out = self._run(handler, func, args, kwargs, tracked, any(tag.relevance for tag in tags))
         written = args[:1] if out is None else ()
-        alone = len(tracked) == len(tensors((args, kwargs)))
+        alone = len(tracked) == len(given)
         self._settle((out, written), self._merged(func, tags, alone and all(map(self._positive, tracked))), tags)
         return out
 
@@ -217,13 +218,13 @@ class Propagation(Intercepted):
             return converted(self, call, tracked, func if handler is None else partial(handler.run, self, func))
         return func(*args, **kwargs) if handler is None else handler.run(self, func, *args, **kwargs)
 
-    def _tracked(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-        """Return the arguments that depend on the input, tagged."""
-        found = [t for t in tensors((args, kwargs)) if t.requires_grad]
+    def _tracked(self, given: list[Tensor]) -> list[Tensor]:
+        """Return which of an operation's tensors depend on the input, tagged."""
+        found = [t for t in given if t.requires_grad]
         for t in found:
             if tag_of(t) is None and id(t) not in self._owners:
                 self._greet(t)
-        return [t for t in found if is_tracked(t)]
+        return [t for t in found if tag_of(t) is not None]
 
     def _greet(self, t: Tensor) -> None:
         """Tag the input itself, and what comes from an operation that the mode does not see."""

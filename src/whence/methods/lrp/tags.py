@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from whence.methods.lrp.linear import Node
 
 _KEPT_AS = "_whence_lrp"
-_HOLDERS = (Tensor, tuple, list, dict)
+_HOLDERS = (tuple, list, dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,12 @@ def tensors(values: Any) -> list[Tensor]:  # noqa: ANN401  (operations take and 
         return [values]
     if isinstance(values, dict):
         values = values.values()
-    elif not isinstance(values, list | tuple):
+    elif not isinstance(values, _HOLDERS):
         return []
-    return [tensor for value in values if isinstance(value, _HOLDERS) for tensor in tensors(value)]
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, _HOLDERS):
+            found += tensors(value)
+    return found
