@@ -1,7 +1,7 @@
 """Batch norms folded before the forward pass give what merging them on the way gives."""
 
 import pytest
-from lrp_nets import KINDS, lrp, net_of
+from lrp_nets import KINDS, lrp, net_of, stirred
 from torch import nn
 
 from small_nets import pictures, relative
@@ -77,3 +77,15 @@ def test_who_looks_at_layers_or_at_norms_gets_what_is_theirs(options: dict[str, 
     model = Classifier(net_of("residual"))
     lrp(model, pictures(), **options)
     assert not model.foldings
+
+
+def test_clamps_in_place_are_seen() -> None:
+    """The folding has clamps of its own, which nobody could see into."""
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6(inplace=True)),
+        *(nn.Conv2d(4, 5, 3), nn.Hardtanh(0, 2, inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    )
+    model = Classifier(stirred(net))
+    for composite in ("epsilon-plus", *FORMS):
+        assert lrp(model, pictures(), composite=composite, strict=True).residual.max() <= 1e-9
+    assert [len(folding.pairs) for folding in model.foldings.values()] == [1]

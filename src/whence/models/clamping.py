@@ -17,7 +17,7 @@ class _Clamp(torch.autograd.Function):
     """min(max(x, low), high) in place, which keeps what it returns: that is inside the bounds where x was."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, x: Tensor, low: int | float, high: int | float) -> Tensor:  # noqa: ANN401
         x.clamp_(low, high)
         ctx.mark_dirty(x)
         ctx.save_for_backward(x)
@@ -29,7 +29,7 @@ class _Clamp(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(gradient, *ctx.saved_tensors, *ctx.bounds), None, None
 
 
-def _clamping(names: tuple[str, ...], low: float, high: float) -> Replacement:
+def _clamping(names: tuple[str, ...], low: int | float, high: int | float) -> Replacement:
     """Return a clamp's replacement; ``names`` are those of its arguments, and the bounds what it has without any."""
 
     def clamp(function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

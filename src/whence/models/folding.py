@@ -132,8 +132,11 @@ class Folding:
         self._found = found
         self.pairs: Pairs = {key: pair.folded(order_of(x)) for key, pair in found.items()}
 
-    def outputs(self, x: Float[Tensor, "b *shape"], run: Run) -> Any:  # noqa: ANN401  (modules return anything)
-        """Return what ``run`` returns; without folding where the model takes another way than it was seen to take."""
+    def outputs(self, x: Float[Tensor, "b *shape"], run: Run, *, watched: bool = False) -> Any:  # noqa: ANN401
+        """Return what ``run`` returns; without folding where the model takes another way than it was seen to take.
+
+        A mode around it, by which the run is ``watched``, sees all of torch's functions but the norms.
+        """
         if not self.pairs:
             return run(x)
         unread = _Unread()
@@ -153,7 +156,8 @@ class Folding:
                 return function(*args, **kwargs)
             return unread.read(given["input"])
 
-        with Intercepted({F.conv2d: convolve, F.batch_norm: normalise, **CLAMPS}):
+        clamps = {} if watched else CLAMPS
+        with Intercepted({F.conv2d: convolve, F.batch_norm: normalise, **clamps}):
             output = run(x)
         return run(x) if unread.left else output
 

@@ -85,13 +85,16 @@ class Session:
         """Return a batch in the memory order in which the model runs fastest."""
         return self.runner.arranged(x)
 
-    def run(self, x: Float[Tensor, "b *shape"], *, folded: bool = False) -> Any:  # noqa: ANN401  (modules return anything)
+    def run(self, x: Float[Tensor, "b *shape"], *, folded: bool = False, watched: bool = False) -> Any:  # noqa: ANN401
         """Return what the model returns for a batch, in one counted forward pass.
 
-        With ``folded`` it takes less time, once that is prepared, but its layers do not return what is theirs.
+        With ``folded`` it takes less time, once that is prepared, but its layers do not return what is theirs;
+        ``watched`` says that a mode is to see what else happens in it.
         """
         self.passes += Passes(forward=len(x))
-        return self.runner.folding(x).outputs(x, self.runner.run) if folded else self.runner.run(x)
+        if not folded:
+            return self.runner.run(x)
+        return self.runner.folding(x).outputs(x, self.runner.run, watched=watched)
 
     def expect(self, count: int) -> None:
         """Tell that so many pictures more are to be run, of which nothing but outputs and gradients is looked at."""
@@ -102,16 +105,22 @@ class Session:
         """Whether so many are expected that it pays to fold."""
         return self._expected >= _MANY
 
-    def record(self, x: Float[Tensor, "b *shape"], layers: Sequence[str] = (), *, folded: bool = False) -> Recording:
+    def record(
+        self,
+        x: Float[Tensor, "b *shape"],
+        layers: Sequence[str] = (),
+        *,
+        folded: bool = False,
+        watched: bool = False,
+    ) -> Recording:
         """Run a batch forward and record layers for gradients, or, without layers, the input itself.
 
-        Where several targets share the session, the pass for the same batch and layers is run once; ``folded`` is
-        for passes without layers, as for ``run``.
+        Where several targets share the session, the pass for the same batch and layers is run once; ``folded``
+        and ``watched`` are for passes without layers, as for ``run``.
         """
-        what = "record", "folded" if folded else "", *layers
-        return self.once(
-            x, what, lambda: self._recorded_layers(x, layers) if layers else self._recorded_input(x, folded)
-        )
+        if layers:
+            return self.once(x, ("record", *layers), lambda: self._recorded_layers(x, layers))
+        return self.once(x, ("record", f"{folded=}"), lambda: self._recorded_input(x, folded, watched))
 
     def once(self, x: Float[Tensor, "b *shape"], what: tuple[str, ...], make: Callable[[], T]) -> T:
         """Return what ``make`` makes of a batch; where targets share the session, made once and kept.
@@ -127,10 +136,10 @@ class Session:
         made: T = self._kept[what]
         return made
 
-    def _recorded_input(self, x: Tensor, folded: bool) -> Recording:
+    def _recorded_input(self, x: Tensor, folded: bool, watched: bool) -> Recording:
         leaf = x.detach().clone().requires_grad_()
         with torch.enable_grad():
-            return Recording(self.run(leaf, folded=folded), x, input=leaf)
+            return Recording(self.run(leaf, folded=folded, watched=watched), x, input=leaf)
 
     def _recorded_layers(self, x: Tensor, layers: Sequence[str]) -> Recording:
         with recorded(self.module, layers, gradients=True) as activations:

@@ -120,7 +120,7 @@ def _run(
         if asked != ():
             stack.enter_context(passed_through(model.module, asked, through))
         stack.enter_context(propagation)
-        recording = model.record(x, folded=folded)
+        recording = model.record(x, folded=folded, watched=True)
     if choose:
         propagation.composite = _fitting(choose(propagation.seen))
     return Run(model, propagation, replace(recording, output=raised(recording.output)))
