@@ -125,7 +125,7 @@ def test_a_merged_scale_is_the_same_in_the_weights_and_in_the_outputs(
                 layer.weight.abs_()
     found = []
     # Where layers are looked at, norms are merged on the way.
-    monkeypatch.setattr(running, "folding_of", lambda module, x, run: Folding({}, x))
+    monkeypatch.setattr(running, "folding_of", lambda module, x, run, others: Folding({}, x))
     for outside in (False, True):
         monkeypatch.setattr(Node, "scales_outputs", property(lambda node, to=outside: to and node.scale is not None))
         found.append(lrp(net, x, composite=composite))

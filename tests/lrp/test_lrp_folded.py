@@ -31,7 +31,7 @@ def both(kind: str, monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple
     model = Classifier(net_of(kind))
     folded = lrp(model, pictures(3), **options)
     count = sum(len(folding.pairs) for folding in model.foldings.values())
-    monkeypatch.setattr(running, "folding_of", lambda module, x, run: Folding({}, x))
+    monkeypatch.setattr(running, "folding_of", lambda module, x, run, others: Folding({}, x))
     return folded, lrp(net_of(kind), pictures(3), **options), count
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from small_nets import Lambda, SmallNet, drawn, pictures, relative
 from whence import attribute
+from whence.attribution import attribute_all
 from whence.models import session as session_module
 from whence.models.classifier import Classifier
 from whence.models.folding import Folding, folding_of
@@ -165,7 +166,47 @@ def test_what_cannot_be_folded(function: Callable[..., Tensor]) -> None:
 
 
 def test_a_norm_by_the_statistics_of_the_batch() -> None:
-    assert_folds(small(lambda net, z: net.norm(z), norm=nn.BatchNorm2d(8, track_running_stats=False)), 0)
+    layers = {"norm": nn.BatchNorm2d(8, track_running_stats=False), "other": nn.BatchNorm2d(8)}
+    net = small(lambda net, z: net.other(net.again(net.norm(z))), again=nn.Conv2d(8, 8, 1), **layers)
+    assert list(folded(net, pictures()).pairs) == [id(net.again.weight)]
+
+
+def dead(net: nn.Module, z: Tensor) -> Tensor:
+    """Read it a second time where the first picture shows nothing of it."""
+    return net.norm(z) + 50 * torch.relu(z - 5)
+
+
+def looked_into(net: nn.Module, z: Tensor) -> Tensor:
+    """Take a way that the values decide."""
+    y = net.norm(z)
+    return y + z if float(y.detach().mean()) > 0 else y
+
+
+def without_version(net: nn.Module, z: Tensor) -> Tensor:
+    """Read it with statistics that are made anew in every pass."""
+    n = net.norm
+    return torch.nn.functional.batch_norm(z, n.running_mean.clone(), n.running_var)
+
+
+@pytest.mark.parametrize("function", [dead, looked_into, read_twice, without_version])
+def test_what_cannot_be_folded_and_shows_it_for_other_pictures(function: Callable[..., Tensor]) -> None:
+    net = small(function, norm=nn.BatchNorm2d(8)).eval()
+    for first in (torch.zeros(1, 3, 16, 16).double(), pictures(1) / 100, -pictures(1)):
+        fold = folding_of(net, first, lambda x: net(x.clone()))
+        assert not fold.pairs
+        assert torch.equal(fold.outputs(9 * pictures(), net), net(9 * pictures()))
+
+
+class Said:
+    """What a model may return: an object that torch does not look into."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
+def test_an_output_that_cannot_be_compared() -> None:
+    net = small(lambda net, z: net.norm(z), norm=nn.BatchNorm2d(8)).eval()
+    assert not folding_of(net, pictures(), lambda x: Said(net(x))).pairs
 
 
 def test_a_script_module() -> None:
@@ -176,17 +217,14 @@ def test_a_script_module() -> None:
 # Models that take another way later
 
 
-def test_a_way_that_depends_on_the_picture() -> None:
-    def branching(net: nn.Module, z: Tensor) -> Tensor:
-        return net.norm(z) if float(z.detach().sum()) > 0 else z * 2
-
-    net = small(branching, norm=nn.BatchNorm2d(8)).eval()
-    x = pictures(1)
-    bright = x if float(net.conv(x).detach().sum()) > 0 else -x
-    fold = folded(net, bright)
+def test_a_way_that_depends_on_the_batch() -> None:
+    net = small(lambda net, z: net.norm(z) if len(z) == 1 else z * 2, norm=nn.BatchNorm2d(8))
+    fold, x = folded(net, pictures()), pictures()
     assert fold.pairs
-    for one in (bright, -bright):
-        assert relative(fold.outputs(one, net), net(one)) <= 1e-12
+    assert relative(fold.outputs(x[:1], net), net(x[:1])) <= 1e-12
+    assert relative(fold.outputs(x, net), net(x)) <= 1e-12
+    # From then on nothing is run twice.
+    assert not fold.pairs
 
 
 def test_a_hook_that_changes_what_the_convolution_returns() -> None:
@@ -252,7 +290,7 @@ def test_one_pass_is_run_as_it_is_and_many_are_folded() -> None:
     attribute(model, x, "gradient")
     assert not model.foldings
     answer = attribute(model, x, "integrated-gradients", steps=12, tol=None)
-    assert len(model.foldings["float32", 3, 16, 16].pairs) == 2
+    assert len(model.foldings[3, 16, 16].pairs) == 2
     assert answer.passes == Passes(forward=2 * 14, backward=2 * 12)
 
 
@@ -265,6 +303,48 @@ def test_new_weights_are_looked_at_anew() -> None:
     after = attribute(model, x, "rise", target=0, samples=20).values
     assert relative(after, before) > 1e-3
     assert torch.equal(after, attribute(Classifier(net), x, "rise", target=0, samples=20).values)
+
+
+def test_weights_written_to_behind_their_versions() -> None:
+    net, x = drawn(SmallNet()), pictures()
+    model = Classifier(net)
+    for change in (
+        lambda: None,
+        lambda: net.block.conv.weight.data.mul_(-2),
+        lambda: net.block.bn.running_var.data.mul_(3),
+    ):
+        change()
+        for method, options in (("rise", {"samples": 20}), ("lrp", {})):
+            known = attribute(model, x, method, target=0, **options).values
+            assert torch.equal(known, attribute(Classifier(net), x, method, target=0, **options).values)
+
+
+def test_input_sizes_share_the_folded_weights() -> None:
+    model = Classifier(drawn(SmallNet()))
+    for size in (16, 12):
+        attribute(model, pictures(size=size), "lrp")
+    one, other = model.foldings.values()
+    assert one.pairs.keys() == other.pairs.keys()
+    assert all(one.pairs[key] is other.pairs[key] for key in one.pairs)
+
+
+def test_a_score_that_the_picture_does_not_reach_is_told_folded_too() -> None:
+    """Folded and plain runs round differently, which is no sign of a gradient that was cut off."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        return net.head(net.norm(net.conv(x.new_ones(x.shape))).mean((2, 3)))
+
+    net = Lambda(forward, conv=nn.Conv2d(3, 8, 3), norm=nn.BatchNorm2d(8), head=nn.Linear(8, 5))
+    model = Classifier(drawn(net).float())
+    for method in ("lrp", "integrated-gradients"):
+        answer = attribute(model, pictures().float(), method, target=0)
+        assert "no evidence" in " ".join(answer.notes[0])
+
+
+def test_targets_share_the_folded_pass() -> None:
+    model, x = Classifier(drawn(SmallNet())), pictures(4)
+    passes = [a.passes for a in attribute_all(model, x, "gradient", [0, 1, 2, 3, 4], {})]
+    assert [p.forward for p in passes] == [4, 0, 0, 0, 0]
 
 
 MANY = {
@@ -298,4 +378,4 @@ def test_half_precision_is_not_folded() -> None:
     with opened(model) as session:
         session.expect(100)
         session.scores(lambda n: pictures(3).float()[n], torch.arange(3), [0, 0, 0], 3)
-    assert not model.foldings["bfloat16", 3, 16, 16].pairs
+    assert not model.foldings

@@ -82,7 +82,7 @@ class Classifier:
         self.catalogues: dict[tuple[int, ...], Catalogue] = {}
         self.plans: dict[tuple[str, tuple[int, ...]], Plan] = {}
         self.channels_last: dict[tuple[int, ...], bool] = {}
-        self.foldings: dict[tuple[str | int, ...], Folding] = {}
+        self.foldings: dict[tuple[int, ...], Folding] = {}
         self.readouts: dict[tuple[int, ...], Readout] = {}
         self._parts = Parts.of(self.module)
         self._checked: tuple[Parts, Versions] | None = None

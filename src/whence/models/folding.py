@@ -8,7 +8,8 @@ one convolution in the place of two passes over its map, there and back. The mod
 calls are replaced while a pass runs.
 """
 
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from whence.models.clamping import CLAMPS
@@ -24,6 +26,9 @@ from whence.models.order import order_of
 from whence.models.outputs import agree
 
 Run = Callable[[Tensor], Any]
+
+# So many values of each tensor are looked at to see whether it was changed.
+_SAMPLE = 256
 
 _CONVOLUTION = "input", "weight", "bias", "stride", "padding", "dilation", "groups"
 _NORM = "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"
@@ -54,6 +59,7 @@ class Pair:
     weight: Float[Tensor, "k c h w"]
     bias: Float[Tensor, " k"] | None
     norm: Norm | None = None
+    read: bool = False
 
     def reads(self, norm: Norm | None) -> bool:
         """Return whether a norm is this one: it reads the same tensors."""
@@ -78,107 +84,140 @@ class Pair:
         return Pair(scaled, shift if bias is None else shift + bias, self.norm)
 
 
-Pairs = Mapping[int, Pair]
+Pairs = dict[int, Pair]
 """Pairs by the identity of the convolution's weights."""
 
 
-class _Unread:
-    """What convolutions returned until a batch norm reads it as it was."""
+# What asks a tensor for nothing that its values decide.
+_ASKS = {
+    *(
+        Tensor.__len__,
+        Tensor.dim,
+        Tensor.size,
+        Tensor.numel,
+        Tensor.stride,
+        Tensor.is_contiguous,
+        Tensor.is_floating_point,
+    ),
+    *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "requires_grad", "is_cuda")),
+}
+# What makes numbers of a tensor, by which a model may take another way for another picture.
+_DECIDES = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__array__", "nonzero"}
+
+
+class _Seen(TorchFunctionMode):
+    """Sees in a run which norm reads what each convolution returned, and whether anybody else does."""
 
     def __init__(self) -> None:
-        self.left: dict[int, tuple[Tensor, int, Pair]] = {}
+        super().__init__()
+        self.calls: list[Pair] = []
+        self.decides = False
+        self._outputs: dict[int, tuple[weakref.ref[Tensor], int, Pair]] = {}
 
-    def add(self, output: Tensor, pair: Pair) -> Tensor:
-        self.left[id(output)] = output, output._version, pair
+    def __torch_function__(
+        self, func: Function, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:  # noqa: ANN401
+        """Call the function."""
+        kwargs = kwargs or {}
+        if func in _ASKS:
+            return func(*args, **kwargs)
+        self.decides |= getattr(func, "__name__", "") in _DECIDES
+        for t in tree_leaves((args, kwargs)):
+            made, version, call = self._outputs.get(id(t), (lambda: None, 0, None))
+            if call is not None and isinstance(t, Tensor) and made() is t:
+                norm = Norm.of(arguments(_NORM, args, kwargs)) if func is F.batch_norm else None
+                # A second reader, or a first that is no norm.
+                call.norm = norm if version == t._version and not call.read else None
+                call.read = True
+        output = func(*args, **kwargs)
+        if func is F.conv2d:
+            given = arguments(_CONVOLUTION, args, kwargs)
+            self.calls.append(Pair(given["weight"], given.get("bias")))
+            self._outputs[id(output)] = weakref.ref(output), output._version, self.calls[-1]
         return output
-
-    def of(self, tensor: Tensor) -> Pair | None:
-        if id(tensor) not in self.left:
-            return None
-        _, version, pair = self.left[id(tensor)]
-        return pair if version == tensor._version else None
-
-    def read(self, tensor: Tensor) -> Tensor:
-        del self.left[id(tensor)]
-        return tensor
-
-
-def _seen(run: Callable[[], Any]) -> tuple[Any, list[Pair]]:
-    """Return what a run returns, and every convolution in it."""
-    calls: list[Pair] = []
-    unread = _Unread()
-
-    def convolve(function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        given = arguments(_CONVOLUTION, args, kwargs)
-        calls.append(Pair(given["weight"], given.get("bias")))
-        return unread.add(function(*args, **kwargs), calls[-1])
-
-    def normalise(function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        given = arguments(_NORM, args, kwargs)
-        call = unread.of(given["input"])
-        if call is not None:
-            call.norm = Norm.of(given)
-        return function(*args, **kwargs)
-
-    with Intercepted({F.conv2d: convolve, F.batch_norm: normalise}):
-        output = run()
-    return output, calls
 
 
 class Folding:
-    """A model's passes with its pairs folded, for batches that lie like ``x``; it holds a second copy of weights."""
+    """A model's passes with its pairs folded, for batches that lie like ``x``; it holds a second copy of weights.
 
-    def __init__(self, found: Pairs, x: Float[Tensor, "b *shape"]) -> None:
-        self._found = found
-        self.pairs: Pairs = {key: pair.folded(order_of(x)) for key, pair in found.items()}
+    Those of ``others`` are taken where they are of the same pair.
+    """
+
+    def __init__(self, found: Pairs, x: Float[Tensor, "b *shape"], others: Iterable["Folding"] = ()) -> None:
+        self.found, self.order = found, order_of(x)
+        known = [other for other in others if other.order == self.order]
+        self.pairs: Pairs = {}
+        for key, pair in found.items():
+            same = (o.pairs[key] for o in known if key in o.pairs and o.found[key].weight is pair.weight)
+            self.pairs[key] = next(same, None) or pair.folded(self.order)
+        self._samples = self._sampled()
+
+    def _sampled(self) -> list[Tensor]:
+        tensors = (t for pair in self.found.values() if pair.norm for t in (pair.weight, pair.bias, *pair.norm[:4]))
+        with torch.no_grad():
+            return [t.flatten()[:: -(-t.numel() // _SAMPLE)].clone() for t in tensors if t is not None]
+
+    def stands(self) -> bool:
+        """Return whether the weights are what they were, to samples: ``.data`` is written to behind all versions."""
+        return all(map(torch.equal, self._samples, self._sampled()))
 
     def outputs(self, x: Float[Tensor, "b *shape"], run: Run, *, watched: bool = False) -> Any:  # noqa: ANN401
-        """Return what ``run`` returns; without folding where the model takes another way than it was seen to take.
+        """Return what ``run`` returns; from a pass on in which some norm does not come, without folding.
 
         A mode around it, by which the run is ``watched``, sees all of torch's functions but the norms.
         """
         if not self.pairs:
             return run(x)
-        unread = _Unread()
+        unread: dict[int, tuple[Tensor, int, Pair]] = {}
 
         def convolve(function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             given = arguments(_CONVOLUTION, args, kwargs)
             key = id(given["weight"])
-            if key not in self.pairs or self._found[key].weight is not given["weight"]:
+            if key not in self.pairs or self.found[key].weight is not given["weight"]:
                 return function(*args, **kwargs)
             pair = self.pairs[key]
-            return unread.add(function(**{**given, "weight": pair.weight, "bias": pair.bias}), pair)
+            output = function(**{**given, "weight": pair.weight, "bias": pair.bias})
+            unread[id(output)] = output, output._version, pair
+            return output
 
         def normalise(function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             given = arguments(_NORM, args, kwargs)
-            pair = unread.of(given["input"])
-            if pair is None or not pair.reads(Norm.of(given)):
+            x = given["input"]
+            _, version, pair = unread.get(id(x), (x, 0, Pair(x, None)))
+            if version != x._version or not pair.reads(Norm.of(given)):
                 return function(*args, **kwargs)
-            return unread.read(given["input"])
+            del unread[id(x)]
+            return x
 
         clamps = {} if watched else CLAMPS
         with Intercepted({F.conv2d: convolve, F.batch_norm: normalise, **clamps}):
             output = run(x)
-        return run(x) if unread.left else output
+        if not unread:
+            return output
+        self.found, self.pairs, self._samples = {}, {}, []
+        return run(x)
 
 
-def folding_of(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run) -> Folding:
-    """Return what folds a model: nothing where, with all pairs folded, it does not return the same for one input."""
+def folding_of(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run, others: Iterable[Folding] = ()) -> Folding:
+    """Return what folds a model: nothing where values decide its way, or it then does not return the same."""
     none = Folding({}, x)
-    own = {id(parameter) for parameter in module.parameters() if parameter.ndim == 4}
+    own = {id(p) for p in module.parameters() if p.ndim == 4 and p.dtype in (torch.float32, torch.float64)}
     if not own or not any(True for _ in module.buffers()):
         return none
     one = x[:1].detach()
     found: dict[int, list[Pair]] = {}
     try:
         with torch.no_grad():
-            output, seen = _seen(lambda: run(one))
-            for call in seen:
+            with _Seen() as seen:
+                output = run(one)
+            for call in seen.calls:
                 found.setdefault(id(call.weight), []).append(call)
             # Every call with the same weights must be read by the same norm.
             kept = {key: calls[0] for key, calls in found.items() if key in own and all(map(calls[0].same, calls))}
-            made = Folding(kept, x)
-            if not kept or not agree(made.outputs(one, run), output):
+            if not kept or seen.decides:
+                return none
+            made = Folding(kept, x, others)
+            if not agree(made.outputs(one, run), output):
                 return none
         with torch.enable_grad():
             leaf = one.clone().requires_grad_()

@@ -15,13 +15,14 @@ _TOLERANCE = 1e-4
 
 
 def agree(one: Any, other: Any) -> bool:  # noqa: ANN401  (modules return anything)
-    """Return whether two runs returned the same floating tensors, to rounding."""
+    """Return whether two runs returned the same floating tensors, to rounding; where there are none, they do not."""
     with torch.no_grad():
-        return all(
+        alike = [
             float((a - b).abs().max()) <= _TOLERANCE * float(b.abs().max())
             for a, b in zip(tree_leaves(one), tree_leaves(other), strict=True)
             if isinstance(b, Tensor) and b.is_floating_point()
-        )
+        ]
+    return bool(alike) and all(alike)
 
 
 def logits_of(output: Any) -> Float[Tensor, "b k"]:  # noqa: ANN401  (modules return anything)

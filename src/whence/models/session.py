@@ -41,6 +41,7 @@ class Recording:
     batch: Tensor
     activations: dict[str, Tensor] = field(default_factory=dict)
     input: Tensor | None = None
+    folded: bool = False
 
 
 class Tapped(NamedTuple):
@@ -120,7 +121,7 @@ class Session:
         """
         if layers:
             return self.once(x, ("record", *layers), lambda: self._recorded_layers(x, layers))
-        return self.once(x, ("record", f"{folded=}"), lambda: self._recorded_input(x, folded, watched))
+        return self.once(x, ("record", f"{watched=}"), lambda: self._recorded_input(x, folded, watched))
 
     def once(self, x: Float[Tensor, "b *shape"], what: tuple[str, ...], make: Callable[[], T]) -> T:
         """Return what ``make`` makes of a batch; where targets share the session, made once and kept.
@@ -139,7 +140,9 @@ class Session:
     def _recorded_input(self, x: Tensor, folded: bool, watched: bool) -> Recording:
         leaf = x.detach().clone().requires_grad_()
         with torch.enable_grad():
-            return Recording(self.run(leaf, folded=folded, watched=watched), x, input=leaf)
+            recording = Recording(self.run(leaf, folded=folded, watched=watched), x, input=leaf, folded=folded)
+        self.expect(len(x))
+        return recording
 
     def _recorded_layers(self, x: Tensor, layers: Sequence[str]) -> Recording:
         with recorded(self.module, layers, gradients=True) as activations:
@@ -221,7 +224,6 @@ class Session:
     ) -> tuple[Score, Float[Tensor, "n *shape"]]:
         """Return the score and its gradient with respect to the input; ``rows`` as for ``score``."""
         recording = self.record(x, folded=self.many)
-        self.expect(len(x))
         score = self.score(recording.output, target, rows)
         (gradient,) = self.gradients(score.value, recording, rows)
         return score, gradient
@@ -288,7 +290,9 @@ class Session:
         def disturbed(t: Tensor) -> Tensor:
             return t * torch.rand(t.shape, generator=torch.Generator().manual_seed(0)).to(t)
 
-        if recording.input is not None:
+        if recording.folded:
+            output = self.runner.folding(recording.batch).outputs(disturbed(recording.batch), self.runner.run)
+        elif recording.input is not None:
             output = self.runner.run(disturbed(recording.batch))
         else:
             with replaced(self.module, name, disturbed):
