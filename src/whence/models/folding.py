@@ -9,7 +9,7 @@ calls are replaced while a pass runs.
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -137,6 +137,15 @@ class _Seen(TorchFunctionMode):
         return output
 
 
+def _sample(t: Float[Tensor, "..."]) -> Float[Tensor, " n"]:
+    """Return some values of a tensor as they lie in memory, without a copy where they lie densely."""
+    t = t.detach()
+    if not (t.is_contiguous() or t.is_contiguous(memory_format=torch.channels_last)):
+        t = t.contiguous()
+    count = min(t.numel(), _SAMPLE)
+    return t.as_strided((count,), (t.numel() // count,))
+
+
 class Folding:
     """A model's passes with its pairs folded, for batches that lie like ``x``; it holds a second copy of weights.
 
@@ -150,12 +159,11 @@ class Folding:
         for key, pair in found.items():
             same = (o.pairs[key] for o in known if key in o.pairs and o.found[key].weight is pair.weight)
             self.pairs[key] = next(same, None) or pair.folded(self.order)
-        self._samples = self._sampled()
+        self._samples = [sample.clone() for sample in self._sampled()]
 
-    def _sampled(self) -> list[Tensor]:
-        tensors = (t for pair in self.found.values() if pair.norm for t in (pair.weight, pair.bias, *pair.norm[:4]))
-        with torch.no_grad():
-            return [t.flatten()[:: -(-t.numel() // _SAMPLE)].clone() for t in tensors if t is not None]
+    def _sampled(self) -> Iterator[Tensor]:
+        for pair in self.found.values():
+            yield from (_sample(t) for t in (pair.weight, pair.bias, *(pair.norm or ())[:4]) if t is not None)
 
     def stands(self) -> bool:
         """Return whether the weights are what they were, to samples: ``.data`` is written to behind all versions."""
