@@ -19,8 +19,9 @@ from whence.results import Attribution
 TARGETS = [1, 3]
 
 
-def ours(net: nn.Module, x: Tensor, target: object = TARGETS, **options: object) -> Attribution:
-    return attribute(Classifier(net), x, "occlusion", target=target, **options)
+def ours(net: nn.Module | Classifier, x: Tensor, target: object = TARGETS, **options: object) -> Attribution:
+    model = net if isinstance(net, Classifier) else Classifier(net)
+    return attribute(model, x, "occlusion", target=target, **options)
 
 
 def captums(net: nn.Module, x: Tensor, window: int, stride: int, base: Tensor | float = 0.0) -> Tensor:
@@ -123,10 +124,11 @@ def test_the_window_is_scaled_to_the_picture(size: tuple[int, int], windows: int
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_how_many_run_at_once_changes_nothing(batch: int) -> None:
     net, x = drawn(SmallNet()), pictures(3)
-    expected = ours(net, x, 1)
+    model = Classifier(net)
+    expected = ours(model, x, 1)
     seen: list[int] = []
     net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    answer = ours(net, x, 1, batch=batch)
+    answer = ours(model, x, 1, batch=batch)
     assert max(seen[1:]) == min(batch, 3 * 225)
     assert relative(answer.values, expected.values) <= 1e-10
     alone = torch.cat([ours(net, one[None], 1).values for one in x])

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from whence.models.clamping import CLAMPS
 from whence.models.operations import Function, Intercepted, arguments
 from whence.models.order import order_of
-from whence.models.outputs import agree
+from whence.models.outputs import agree, floating
 
 Run = Callable[[Tensor], Any]
 
@@ -229,8 +229,7 @@ def folding_of(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run, others
                 return none
         with torch.enable_grad():
             leaf = one.clone().requires_grad_()
-            leaves = tree_leaves(made.outputs(leaf, run))
-            sums = [t.sum() for t in leaves if isinstance(t, Tensor) and t.requires_grad]
+            sums = [t.sum() for t in floating(made.outputs(leaf, run)) if t.requires_grad]
             # Where the way back does not stand the clamps, it fails here.
             if sums:
                 torch.autograd.grad(sums, leaf, allow_unused=True)

@@ -14,15 +14,25 @@ from whence.errors import ModelError
 _TOLERANCE = 1e-4
 
 
-def agree(one: Any, other: Any) -> bool:  # noqa: ANN401  (modules return anything)
-    """Return whether two runs returned the same floating tensors, to rounding; where there are none, they do not."""
+def floating(output: Any) -> list[Tensor]:  # noqa: ANN401  (modules return anything)
+    """Return the floating tensors in what a module returned; of an object that torch does not look into, its logits.
+
+    Raises
+    ------
+    ModelError
+        There are none.
+    """
+    found = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return found or [logits_of(output)]
+
+
+def agree(one: Any, other: Any) -> bool:  # noqa: ANN401
+    """Return whether two runs returned the same, to rounding."""
     with torch.no_grad():
-        alike = [
+        return all(
             float((a - b).abs().max()) <= _TOLERANCE * float(b.abs().max())
-            for a, b in zip(tree_leaves(one), tree_leaves(other), strict=True)
-            if isinstance(b, Tensor) and b.is_floating_point()
-        ]
-    return bool(alike) and all(alike)
+            for a, b in zip(floating(one), floating(other), strict=True)
+        )
 
 
 def logits_of(output: Any) -> Float[Tensor, "b k"]:  # noqa: ANN401  (modules return anything)

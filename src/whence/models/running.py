@@ -25,6 +25,8 @@ class Runner:
     def __init__(self, classifier: Classifier, module: nn.Module) -> None:
         self.classifier, self.module = classifier, module
         self.precision = classifier.precision
+        # A copy made for one session has its own.
+        self._foldings = classifier.foldings if module is classifier.module else {}
         self._compared = False
 
     def arranged(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -41,10 +43,10 @@ class Runner:
         return self.through(x.clone())
 
     def folding(self, x: Float[Tensor, "b *shape"]) -> Folding:
-        """Return what runs the module without its batch norms; a copy made for one session is not folded."""
-        if self.precision != "float32" or self.module is not self.classifier.module:
+        """Return what runs the module without its batch norms."""
+        if self.precision != "float32":
             return Folding({}, x)
-        shape, known = tuple(x.shape[1:]), self.classifier.foldings
+        shape, known = tuple(x.shape[1:]), self._foldings
         if not self._compared and not all(folding.stands() for folding in known.values()):
             known.clear()
         self._compared = True
