@@ -31,7 +31,7 @@ def test_the_map_adds_up_to_the_difference_of_the_scores(seed: int, target: int,
     """Up to how far gradients jump at kinks: less with more points, and never much against the map's own size."""
     net, x = drawn(SmallNet(), seed), pictures(seed=seed, size=8)
     baseline = pictures(seed=seed + 1, size=8)
-    answer = integrated(net, x, target, rule=rule, steps=100, tol=None, baseline=baseline)
+    answer = integrated(net, x, target, rule=rule, steps=400, tol=None, baseline=baseline)
     difference = at(net, x, target) - at(net, baseline, target)
     missed = (answer.values.sum((1, 2, 3)) - difference).abs()
     assert (missed / answer.values.abs().sum((1, 2, 3))).max() <= 5e-3
