@@ -1,11 +1,17 @@
 """Batch norms folded before the forward pass give what merging them on the way gives."""
 
+from typing import Any
+
 import pytest
+import torch
+import torch.nn.functional as F
 from lrp_nets import KINDS, lrp, net_of, stirred
-from torch import nn
+from torch import Tensor, nn
 
 from small_nets import pictures, relative
-from whence.methods.lrp import Composite, rules
+from whence.methods.lrp import Composite, operations, rules
+from whence.methods.lrp.operations import Handler
+from whence.methods.lrp.propagation import Propagation
 from whence.methods.lrp.rules import Rule
 from whence.models import running
 from whence.models.classifier import Classifier
@@ -77,6 +83,23 @@ def test_who_looks_at_layers_or_at_norms_gets_what_is_theirs(options: dict[str, 
     model = Classifier(net_of("residual"))
     lrp(model, pictures(), **options)
     assert not model.foldings
+
+
+@pytest.mark.parametrize("function", [torch.conv2d, torch.batch_norm, F.batch_norm])
+def test_a_handler_of_one_s_own_sees_the_model_as_it_is(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def run(run: Propagation, function: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        seen.append(args[0])
+        return x.flatten(1)[:, :1, None, None] * function(x, *args, **kwargs).detach()
+
+    model = Classifier(net_of("residual"))
+    monkeypatch.setitem(operations._TABLE, function, Handler(run))
+    lrp(model, pictures())
+    assert not model.foldings
+    own = {id(t) for t in model.module.state_dict(keep_vars=True).values()}
+    assert seen
+    assert all(id(t) in own for t in seen)
 
 
 def test_clamps_in_place_are_seen() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision
+from folded_nets import assert_folds, folded, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -14,40 +15,9 @@ from whence import attribute
 from whence.attribution import attribute_all
 from whence.models import session as session_module
 from whence.models.classifier import Classifier
-from whence.models.folding import Folding, folding_of
+from whence.models.folding import folding_of
 from whence.models.session import opened
 from whence.results import Passes
-
-
-def there_and_back(run: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the output, and the gradient of its first column."""
-    leaf = x.clone().requires_grad_()
-    output = run(leaf.clone())
-    return output.detach(), torch.autograd.grad(output[:, 0].sum(), leaf)[0]
-
-
-def folded(net: nn.Module, x: Tensor) -> Folding:
-    """Return what folds a net in eval mode."""
-    net.eval()
-    return folding_of(net, x, lambda given: net(given.clone()))
-
-
-def assert_folds(net: nn.Module, count: int, x: Tensor | None = None) -> None:
-    """See that so many norms are folded, and that outputs and gradients stay what they are."""
-    x = pictures(3) if x is None else x
-    fold = folded(net, x)
-    assert len(fold.pairs) == count
-    with torch.no_grad():
-        assert relative(fold.outputs(x.clone(), net), net(x.clone())) <= 1e-12
-    for ours, own in zip(there_and_back(lambda a: fold.outputs(a, net), x), there_and_back(net, x), strict=True):
-        assert relative(ours, own) <= 1e-12
-
-
-def small(function: Callable[..., Tensor], **layers: nn.Module) -> nn.Module:
-    """Return a drawn net: a first convolution without bias, what ``function`` makes of it, a head on the means."""
-    net = Lambda(lambda net, x: net.head(function(net, net.conv(x)).mean((2, 3))), head=nn.Linear(8, 5), **layers)
-    net.conv = nn.Conv2d(3, 8, 3, bias=False)
-    return drawn(net)
 
 
 class Counted(nn.BatchNorm2d):
@@ -208,11 +178,6 @@ def test_an_output_that_torch_does_not_look_into() -> None:
     net = small(lambda net, z: net.norm(z), norm=nn.BatchNorm2d(8)).eval()
     assert len(folding_of(net, pictures(), lambda x: Said(net(x))).pairs) == 1
     assert not folding_of(net, pictures(), lambda x: Said(net(x).argmax(1))).pairs
-    # And what torch does not show to be read is told by the logits.
-    twice = small(lambda net, z: net.norm(z), norm=nn.BatchNorm2d(8)).eval()
-    twice.conv.register_forward_hook(lambda module, args, output: setattr(twice, "kept", output))
-    twice.register_forward_hook(lambda module, args, output: Said(output + twice.kept.mean()))
-    assert not folding_of(twice, pictures(), twice).pairs
 
 
 def test_a_script_module() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whence.errors import OptionError
 from whence.methods.masked import base_picture, notes
-from whence.methods.numbers import at_least, drop
+from whence.methods.numbers import at_least, changed, drop
 from whence.models.classifier import Classifier
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
@@ -85,8 +85,9 @@ def occlusion(
         covered = down[first][:, None, :, None] & across[second][:, None, None, :]
         return torch.where(covered, base[rows[numbers]], x[rows[numbers]])
 
-    found = model.scores(occluded, rows, settled, batch or chunk_size(x))
-    drops = drop(score.value[:, None, None], found.reshape(len(x), len(down), len(across)))
+    found = model.scores(occluded, rows, settled, batch or chunk_size(x)).reshape(len(x), len(down), len(across))
+    whole = score.value[:, None, None]
+    drops = drop(whole, found) * changed(whole, found).any((1, 2), keepdim=True)
     down, across = down.to(drops), across.to(drops)
     values = down.T @ drops @ across / torch.outer(down.sum(0), across.sum(0))
     return Answer(values[:, None], score, notes=notes(baseline, settled, settled))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whence.errors import OptionError
 from whence.methods.masked import base_picture, blended, by_probability, notes
-from whence.methods.numbers import at_least, drop
+from whence.methods.numbers import at_least, changed
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
 from whence.registry import method
@@ -70,7 +70,7 @@ class _Sums:
         beside = masks - masks.mean((1, 2), keepdim=True)
         self.scored += torch.einsum("mb,mhw->bhw", scores, masks)
         self.squared += torch.einsum("mb,mhw->bhw", scores**2, beside**2)
-        self.changes |= (drop(whole, scores) != 0).any(0)
+        self.changes |= changed(whole, scores).any(0)
 
     def noise(self, count: int) -> Float[Tensor, " b"]:
         """Return the standard error of a place's value against the other places, relative to how these differ."""
@@ -114,7 +114,9 @@ def rise(
     at_least(samples=(samples, 2), grid=(grid, 1), batch=(batch, 1))
     if not 0 < keep < 1:
         raise OptionError(f"keep={keep}: give the share of cells that a mask keeps, more than 0 and less than 1")
-    output = model.run(x)
+    # Changes are told from rounding: the whole picture goes the way that the masked ones go.
+    model.expect(samples * len(x))
+    output = model.run(x, folded=model.many)
     score, settled = model.score(output, target), model.fixed(output, target)
     measured = by_probability(settled)
     whole = model.score(output, measured).value

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whence.methods.masked import Masks, base_picture, blended, by_probability, notes
-from whence.methods.numbers import at_least, drop
+from whence.methods.numbers import at_least, changed
 from whence.methods.weighed import channels, summed
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
@@ -50,10 +50,8 @@ def _seen_through(
     needs="layer",
     reduce="sum",
     show="positive",
-    # The picture, each channel, and the base picture.
-    cost=lambda options, model: Passes(
-        forward=1 + sum(channels(options["layer"], model)) + (options["variant"] != "official")
-    ),
+    # The picture, each channel, and what they are compared with.
+    cost=lambda options, model: Passes(forward=2 + sum(channels(options["layer"], model))),
 )
 def score_cam(
     model: Session,
@@ -83,24 +81,23 @@ def score_cam(
     recording = model.record(x, model.layers(layer, x))
     score, settled = model.score(recording.output, target), model.fixed(recording.output, target)
     measured = settled if variant == "logit" else by_probability(settled)
-    whole = model.score(recording.output, measured).value.detach()
     base, size = base_picture(model, x, baseline), (x.shape[2], x.shape[3])
 
     def confidence(rows: Int[Tensor, " n"], masks: Masks) -> Float[Tensor, " n"]:
         def masked(numbers: Int[Tensor, " m"]) -> Float[Tensor, "m c h w"]:
             return blended(x[rows[numbers]], base[rows[numbers]], masks(numbers))  # X o H
 
-        return model.scores(masked, rows, measured, batch or chunk_size(x)) if len(rows) else whole[:0]
+        return model.scores(masked, rows, measured, batch or chunk_size(x)) if len(rows) else base.new_zeros(0)
 
-    of_base = torch.zeros_like(whole)
-    if variant != "official":
-        of_base = confidence(torch.arange(len(x)), lambda numbers: x.new_zeros(len(numbers), 1, *size))
+    maps = {name: model.layout(name, a, x).to_maps(a.detach()) for name, a in recording.activations.items()}
+    model.expect(sum(len(a) * a.shape[1] for a in maps.values()))
+    # The base picture, or the whole one, run as those seen through channels are: rounding is no change.
+    share = 1.0 if variant == "official" else 0.0
+    compared = confidence(torch.arange(len(x)), lambda numbers: x.new_full((len(numbers), 1, *size), share))
     terms: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, recorded in recording.activations.items():
-        a = model.layout(name, recorded, x).to_maps(recorded.detach())
+    for name, a in maps.items():
         live, scores = _seen_through(a, lambda m: _mask(m, size, corners=variant == "logit"), confidence)
-        gain = (scores - of_base[:, None]) * live
-        weights = gain if variant == "official" else gain.softmax(1)
+        weights = scores * live if variant == "official" else ((scores - compared[:, None]) * live).softmax(1)
         # A score that is the same whatever is seen speaks for no channel.
-        terms[name] = weights * (live & (drop(whole[:, None], scores) != 0)).any(1, keepdim=True), a
+        terms[name] = weights * (live & changed(compared[:, None], scores)).any(1, keepdim=True), a
     return replace(summed(score, terms, relu=relu), notes=notes(baseline, settled, measured))

@@ -4,12 +4,13 @@ In eval mode a batch norm multiplies every channel by s = weight / sqrt(variance
 
     s (W x + b - mean) + bias  =  (s W) x + (s (b - mean) + bias),
 
-one convolution in the place of two passes over its map, there and back. The model's own weights stay as they are: its
-calls are replaced while a pass runs.
+one convolution in the place of two passes over its map, there and back. So are zeros that a call of their own sets
+around a map for a convolution. The model's own weights stay as they are: its calls are replaced while a pass runs.
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from whence.models.clamping import CLAMPS
 from whence.models.operations import Function, Intercepted, arguments
 from whence.models.order import order_of
 from whence.models.outputs import agree, floating
+from whence.models.padding import Pad
 
 Run = Callable[[Tensor], Any]
 
@@ -31,6 +33,7 @@ Run = Callable[[Tensor], Any]
 _SAMPLE = 256
 
 _CONVOLUTION = "input", "weight", "bias", "stride", "padding", "dilation", "groups"
+_PAD = "input", "pad", "mode", "value"
 _NORM = "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"
 
 
@@ -67,6 +70,15 @@ class Pair:
             return False
         return norm.eps == self.norm.eps and all(a is b for a, b in zip(norm[:4], self.norm[:4], strict=True))
 
+    def read_by(self, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], changed: bool) -> None:
+        """Note what reads what the convolution returned."""
+        if function in _ASKS:
+            return
+        norm = Norm.of(arguments(_NORM, args, kwargs)) if function is F.batch_norm else None
+        # A second reader, or a first that is no norm.
+        self.norm = None if changed or self.read else norm
+        self.read = True
+
     def same(self, other: "Pair") -> bool:
         """Return whether both are made of the same tensors, norms included."""
         return self.bias is other.bias and self.reads(other.norm)
@@ -88,6 +100,22 @@ Pairs = dict[int, Pair]
 """Pairs by the identity of the convolution's weights."""
 
 
+@dataclass
+class Padded:
+    """A call that sets zeros around a map, and the weights of the convolution that alone reads what it returned."""
+
+    pad: Pad | None
+    weight: Float[Tensor, "k c h w"] | None = None
+    read: bool = False
+
+    def read_by(self, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], changed: bool) -> None:
+        """Note what reads what the call returned."""
+        given = arguments(_CONVOLUTION, args, kwargs) if function is F.conv2d else {}
+        fits = bool(given and self.pad and self.pad.let_into(given))
+        self.weight = given["weight"] if fits and not (changed or self.read) else None
+        self.read = True
+
+
 # What asks a tensor for nothing that its values decide.
 _ASKS = {
     *(
@@ -102,7 +130,8 @@ _ASKS = {
     *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "requires_grad", "is_cuda")),
 }
 # What makes numbers of a tensor, by which a model may take another way for another picture.
-_DECIDES = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__array__", "nonzero"}
+_NUMBERS = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__array__", "nonzero"}
+_DECIDES = {*_NUMBERS, "equal", "allclose", "is_nonzero"}
 
 
 class _Seen(TorchFunctionMode):
@@ -111,29 +140,28 @@ class _Seen(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Pair] = []
+        self.pads: list[Padded] = []
         self.decides = False
-        self._outputs: dict[int, tuple[weakref.ref[Tensor], int, Pair]] = {}
+        self._outputs: dict[int, tuple[weakref.ref[Tensor], int, Pair | Padded]] = {}
 
     def __torch_function__(
         self, func: Function, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:  # noqa: ANN401
         """Call the function."""
         kwargs = kwargs or {}
-        if func in _ASKS:
-            return func(*args, **kwargs)
         self.decides |= getattr(func, "__name__", "") in _DECIDES
         for t in tree_leaves((args, kwargs)):
             made, version, call = self._outputs.get(id(t), (lambda: None, 0, None))
             if call is not None and isinstance(t, Tensor) and made() is t:
-                norm = Norm.of(arguments(_NORM, args, kwargs)) if func is F.batch_norm else None
-                # A second reader, or a first that is no norm.
-                call.norm = norm if version == t._version and not call.read else None
-                call.read = True
+                call.read_by(func, args, kwargs, version != t._version)
         output = func(*args, **kwargs)
         if func is F.conv2d:
             given = arguments(_CONVOLUTION, args, kwargs)
             self.calls.append(Pair(given["weight"], given.get("bias")))
             self._outputs[id(output)] = weakref.ref(output), output._version, self.calls[-1]
+        elif func is F.pad:
+            self.pads.append(Padded(Pad.of(arguments(_PAD, args, kwargs))))
+            self._outputs[id(output)] = weakref.ref(output), output._version, self.pads[-1]
         return output
 
 
@@ -146,20 +174,80 @@ def _sample(t: Float[Tensor, "..."]) -> Float[Tensor, " n"]:
     return t.as_strided((count,), (t.numel() // count,))
 
 
+class _Pass:
+    """What stands in the place of a model's calls in one pass, and what of it was not yet read as foreseen."""
+
+    def __init__(self, folding: "Folding") -> None:
+        self.folding = folding
+        self.unread: dict[int, tuple[Tensor, int, Pair]] = {}
+        self.unset: dict[int, tuple[Tensor, int, Padded]] = {}
+        self._foreseen = iter(folding.pads)
+
+    def pad(self, function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Hand on the map itself, for a convolution that sets the zeros."""
+        given = arguments(_PAD, args, kwargs)
+        foreseen = next(self._foreseen, None)
+        if foreseen is None or foreseen.weight is None or foreseen.pad != Pad.of(given):
+            return function(*args, **kwargs)
+        # Another object, by which it is known from the map that others may read.
+        x = given["input"].view_as(given["input"])
+        self.unset[id(x)] = x, x._version, foreseen
+        return x
+
+    def convolve(self, function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Convolve with folded weights, and zeros around the map where they are still to be set."""
+        given = arguments(_CONVOLUTION, args, kwargs)
+        x, weight = given["input"], given["weight"]
+        pair = self.folding.pair(weight)
+        if pair is not None:
+            given = {**given, "weight": pair.weight, "bias": pair.bias}
+        _, version, padded = self.unset.get(id(x), (x, 0, Padded(None)))
+        if padded.pad is not None and padded.weight is weight and version == x._version:
+            within = padded.pad.let_into(given)
+            if within is not None:
+                given = within
+                del self.unset[id(x)]
+        output = function(**given)
+        if pair is not None:
+            self.unread[id(output)] = output, output._version, pair
+        return output
+
+    def normalise(self, function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Return what was normalised by the convolution itself."""
+        given = arguments(_NORM, args, kwargs)
+        x = given["input"]
+        _, version, pair = self.unread.get(id(x), (x, 0, Pair(x, None)))
+        if version != x._version or not pair.reads(Norm.of(given)):
+            return function(*args, **kwargs)
+        del self.unread[id(x)]
+        return x
+
+
 class Folding:
     """A model's passes with its pairs folded, for batches that lie like ``x``; it holds a second copy of weights.
 
-    Those of ``others`` are taken where they are of the same pair.
+    Those of ``others`` are taken where they are of the same pair. ``pads`` are all of a pass, as they come.
     """
 
-    def __init__(self, found: Pairs, x: Float[Tensor, "b *shape"], others: Iterable["Folding"] = ()) -> None:
-        self.found, self.order = found, order_of(x)
+    def __init__(
+        self,
+        found: Pairs,
+        x: Float[Tensor, "b *shape"],
+        others: Iterable["Folding"] = (),
+        pads: Sequence[Padded] = (),
+    ) -> None:
+        self.found, self.order, self.pads = found, order_of(x), pads
         known = [other for other in others if other.order == self.order]
         self.pairs: Pairs = {}
         for key, pair in found.items():
             same = (o.pairs[key] for o in known if key in o.pairs and o.found[key].weight is pair.weight)
             self.pairs[key] = next(same, None) or pair.folded(self.order)
         self._samples = [sample.clone() for sample in self._sampled()]
+
+    def pair(self, weight: Tensor) -> Pair | None:
+        """Return what a convolution's weights are folded to, None where they are not."""
+        found = self.found.get(id(weight))
+        return self.pairs[id(weight)] if found is not None and found.weight is weight else None
 
     def _sampled(self) -> Iterator[Tensor]:
         for pair in self.found.values():
@@ -170,39 +258,25 @@ class Folding:
         return all(map(torch.equal, self._samples, self._sampled()))
 
     def outputs(self, x: Float[Tensor, "b *shape"], run: Run, *, watched: bool = False) -> Any:  # noqa: ANN401
-        """Return what ``run`` returns; from a pass on in which some norm does not come, without folding.
+        """Return what ``run`` returns; from a pass on that does not go as foreseen, without folding.
 
         A mode around it, by which the run is ``watched``, sees all of torch's functions but the norms.
         """
         if not self.pairs:
             return run(x)
-        unread: dict[int, tuple[Tensor, int, Pair]] = {}
-
-        def convolve(function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            given = arguments(_CONVOLUTION, args, kwargs)
-            key = id(given["weight"])
-            if key not in self.pairs or self.found[key].weight is not given["weight"]:
-                return function(*args, **kwargs)
-            pair = self.pairs[key]
-            output = function(**{**given, "weight": pair.weight, "bias": pair.bias})
-            unread[id(output)] = output, output._version, pair
-            return output
-
-        def normalise(function: Function, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            given = arguments(_NORM, args, kwargs)
-            x = given["input"]
-            _, version, pair = unread.get(id(x), (x, 0, Pair(x, None)))
-            if version != x._version or not pair.reads(Norm.of(given)):
-                return function(*args, **kwargs)
-            del unread[id(x)]
-            return x
-
-        clamps = {} if watched else CLAMPS
-        with Intercepted({F.conv2d: convolve, F.batch_norm: normalise, **clamps}):
+        replaced = _Pass(self)
+        more = {} if watched else {F.pad: replaced.pad, **CLAMPS}
+        ended = False
+        # An error may be of our making: if it is not, the model raises it again.
+        with (
+            suppress(Exception),
+            Intercepted({F.conv2d: replaced.convolve, F.batch_norm: replaced.normalise, **more}),
+        ):
             output = run(x)
-        if not unread:
+            ended = True
+        if ended and not replaced.unread and not replaced.unset:
             return output
-        self.found, self.pairs, self._samples = {}, {}, []
+        self.found, self.pairs, self.pads, self._samples = {}, {}, (), []
         return run(x)
 
 
@@ -224,7 +298,8 @@ def folding_of(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run, others
             kept = {key: calls[0] for key, calls in found.items() if key in own and all(map(calls[0].same, calls))}
             if not kept or seen.decides:
                 return none
-            made = Folding(kept, x, others)
+            pads = [padded if id(padded.weight) in own else Padded(None) for padded in seen.pads]
+            made = Folding(kept, x, others, pads)
             if not agree(made.outputs(one, run), output):
                 return none
         with torch.enable_grad():

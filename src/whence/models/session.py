@@ -138,11 +138,10 @@ class Session:
         return made
 
     def _recorded_input(self, x: Tensor, folded: bool, watched: bool) -> Recording:
+        self.expect(len(x))
         leaf = x.detach().clone().requires_grad_()
         with torch.enable_grad():
-            recording = Recording(self.run(leaf, folded=folded, watched=watched), x, input=leaf, folded=folded)
-        self.expect(len(x))
-        return recording
+            return Recording(self.run(leaf, folded=folded, watched=watched), x, input=leaf, folded=folded)
 
     def _recorded_layers(self, x: Tensor, layers: Sequence[str]) -> Recording:
         with recorded(self.module, layers, gradients=True) as activations:

@@ -15,6 +15,7 @@ from whence.methods.lrp import named, rules
 from whence.methods.lrp.carried import raised
 from whence.methods.lrp.composites import Composite
 from whence.methods.lrp.operations import table
+from whence.methods.lrp.operations.linear import merges
 from whence.methods.lrp.probes import Probe, watch
 from whence.methods.lrp.propagation import Bias, Propagation
 from whence.methods.lrp.start import INPUT, Run, Start
@@ -113,7 +114,7 @@ def _run(
 
     model.runner.precision = "float32"
     # Whoever looks at layers gets what is theirs, and a norm that is not to be merged a rule of its own.
-    folded = asked == () and chosen.choice("batch-norm") == "merge"
+    folded = asked == () and chosen.choice("batch-norm") == "merge" and merges(propagation.handlers)
     if folded:
         propagation.take_for(model.runner.folding(x).pairs)
     with ExitStack() as stack:

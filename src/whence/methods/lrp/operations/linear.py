@@ -1,6 +1,6 @@
 """Convolutions, matrices, and the batch norms merged into them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 from whence.errors import UnsupportedError
 from whence.methods.lrp.carried import Call, Operation, ratio
 from whence.methods.lrp.linear import Convolution, Matrix
-from whence.methods.lrp.operations import handles, primitives
+from whence.methods.lrp.operations import Handler, handles, primitives
 from whence.methods.lrp.propagation import Propagation
 from whence.methods.lrp.tags import is_tracked
+from whence.models.operations import Function
 
 
 def _several(value: int | tuple[int, ...], axes: int) -> list[int]:
@@ -161,3 +162,9 @@ class _Affine(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         ctx.run.ledger.to_bias(g * ctx.shift)
         return g * ctx.scale, None, None, None, None
+
+
+def merges(handlers: Mapping[Function, Handler]) -> bool:
+    """Return whether norms are merged here, and no handler of a user's own is to see them or the convolutions."""
+    own: Mapping[Function, Function] = {torch.conv2d: convolution, torch.batch_norm: batch_norm}
+    return F.batch_norm not in handlers and all(handlers[function].run is run for function, run in own.items())
