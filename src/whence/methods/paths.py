@@ -31,7 +31,7 @@ def straight(
     x: Float[Tensor, "n c h w"], baseline: Float[Tensor, "n c h w"], alpha: Float[Tensor, "n 1 1 1"]
 ) -> Float[Tensor, "n c h w"]:
     """Return points on the straight line."""
-    return baseline + alpha * (x - baseline)
+    return torch.lerp(baseline, x, alpha)
 
 
 def blur(sigma: float | int | None) -> Path:

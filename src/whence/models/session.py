@@ -15,6 +15,7 @@ from whence.models import targets
 from whence.models.classifier import Classifier
 from whence.models.guard import guarded
 from whence.models.layers import Catalogue, Layout, layout_of, survey
+from whence.models.memory import kept
 from whence.models.outputs import logits_of
 from whence.models.replay import Replay
 from whence.models.running import Runner
@@ -394,5 +395,5 @@ def opened(
     NotFiniteError
         A parameter has changed and holds NaN or infinity.
     """
-    with guarded(classifier, seed) as module:
+    with guarded(classifier, seed) as module, kept():
         yield Session(classifier, module, names, sharing)
