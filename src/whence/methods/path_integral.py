@@ -136,8 +136,9 @@ class PathIntegral:
             _, gradient = self.model.slope(_ordered(self.path(x, baseline, alpha), x), target, row)
             share = torch.tensor(self.shares, dtype=torch.float64)[which].to(total)[:, None, None, None]
             part = share * gradient.to(total) * paths.step(self.path, x, baseline, low, high).to(total)
-            for picture in sorted(set(row.tolist())):
-                total[picture] += part[row == picture].sum(0)
+            pictures, counts = row.unique_consecutive(return_counts=True)
+            for picture, own in zip(pictures.tolist(), part.split(counts.tolist()), strict=True):
+                total[picture] += own.sum(0)
 
 
 def _ordered(points: Float[Tensor, "n c h w"], x: Float[Tensor, "b c h w"]) -> Float[Tensor, "n c h w"]:
