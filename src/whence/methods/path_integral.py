@@ -136,8 +136,7 @@ class PathIntegral:
             _, gradient = self.model.slope(_ordered(self.path(x, baseline, alpha), x), target, row)
             share = torch.tensor(self.shares, dtype=torch.float64)[which].to(total)[:, None, None, None]
             part = share * gradient.to(total) * paths.step(self.path, x, baseline, low, high).to(total)
-            pictures, counts = row.unique_consecutive(return_counts=True)
-            for picture, own in zip(pictures.tolist(), part.split(counts.tolist()), strict=True):
+            for picture, own in enumerate(torch.split(part, row.bincount(minlength=len(total)).tolist())):
                 total[picture] += own.sum(0)
 
 
