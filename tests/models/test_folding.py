@@ -9,6 +9,7 @@ from folded_nets import assert_folds, folded, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from small_nets import Lambda, SmallNet, drawn, pictures, relative
 from whence import attribute
@@ -167,6 +168,98 @@ def test_what_cannot_be_folded_and_shows_it_for_other_pictures(function: Callabl
         assert torch.equal(fold.outputs(9 * pictures(), net), net(9 * pictures()))
 
 
+def stirred_norms(net: nn.Module) -> nn.Module:
+    """Give norms statistics by which a lost factor shows."""
+    for number, norm in enumerate(m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        make = torch.Generator().manual_seed(number)
+        norm.running_var.copy_(0.2 + 3 * torch.rand(norm.num_features, generator=make))
+    return net
+
+
+def recomputed(net: nn.Module, z: Tensor) -> Tensor:
+    """Compute the convolution again on the way back, where nothing is replaced any more."""
+    z = checkpoint(net.again, z, use_reentrant=False) if z.requires_grad else net.again(z)
+    return net.norm(z)
+
+
+def hooked(net: nn.Module, z: Tensor) -> Tensor:
+    """Look at the gradient of what the convolution returned."""
+    z = net.again(z)
+    if z.requires_grad:
+        z.register_hook(lambda g: g.clamp(min=0))
+    return net.norm(z)
+
+
+def read_with_gradients(net: nn.Module, z: Tensor) -> Tensor:
+    """Read it a second time where gradients are recorded."""
+    z = net.again(z)
+    return net.norm(z) + (z.exp() / 10 if z.requires_grad else 0)
+
+
+def read_for_several(net: nn.Module, z: Tensor) -> Tensor:
+    """Read it a second time for several pictures."""
+    z = net.again(z)
+    return net.norm(z) + (z if len(z) > 1 else 0)
+
+
+def written_for_several(net: nn.Module, z: Tensor) -> Tensor:
+    """Write to what a clamp returned for several pictures."""
+    z = torch.nn.functional.relu6(net.norm(net.again(z)), inplace=True)
+    return z.add_(1) if len(z) > 1 else z
+
+
+def held(net: nn.Module, z: Tensor) -> Tensor:
+    """Hold what the convolution returned, for whoever asks later."""
+    net.seen = net.again(z)
+    return net.norm(net.seen)
+
+
+def by_index(net: nn.Module, z: Tensor) -> Tensor:
+    """Treat some pictures in another way, by their numbers."""
+    z = net.again(z)
+    rows = torch.where(z.mean((1, 2, 3)) > 0)[0]
+    return net.norm(z).index_add(0, rows, z[rows])
+
+
+def by_mask(net: nn.Module, z: Tensor) -> Tensor:
+    """Treat some pictures in another way, by a mask."""
+    y = net.norm(net.again(z))
+    return y + len(y[z.mean((1, 2, 3)) > 0])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [recomputed, hooked, read_with_gradients, read_for_several, written_for_several, held, by_index, by_mask],
+)
+def test_what_one_picture_without_gradients_does_not_show(function: Callable[..., Tensor]) -> None:
+    layers = {"again": nn.Conv2d(8, 8, 1), "norm": nn.BatchNorm2d(8)}
+    assert_folds(stirred_norms(small(function, **layers)), 0)
+
+
+def test_a_net_that_computes_again_to_save_memory() -> None:
+    net = torchvision.models.densenet121(memory_efficient=True)
+    assert_folds(stirred_norms(drawn(net, shape=(3, 64, 64))), 0, pictures(1, size=64))
+
+
+def test_a_bias_that_is_computed() -> None:
+    def biased(net: nn.Module, z: Tensor) -> Tensor:
+        return net.norm(torch.nn.functional.conv2d(z, net.again.weight, z.mean((0, 2, 3))))
+
+    net = small(biased, again=nn.Conv2d(8, 8, 1), norm=nn.BatchNorm2d(8)).eval()
+    fold = folded(net, pictures())
+    assert relative(fold.outputs(5 * pictures(), net), net(5 * pictures())) <= 1e-12
+
+
+def test_an_error_that_passes_by_is_not_held_against_the_model() -> None:
+    net = small(lambda net, z: net.norm(z), norm=nn.BatchNorm2d(8))
+    fold, x = folded(net, pictures()), pictures()
+    handle = net.norm.register_forward_hook(lambda module, args, output: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fold.outputs(x, net)
+    handle.remove()
+    assert fold.pairs
+
+
 class Said:
     """What a model may return: an object that torch does not look into."""
 
@@ -189,8 +282,9 @@ def test_a_script_module() -> None:
 
 
 def test_a_way_that_depends_on_the_batch() -> None:
-    net = small(lambda net, z: net.norm(z) if len(z) == 1 else z * 2, norm=nn.BatchNorm2d(8))
-    fold, x = folded(net, pictures()), pictures()
+    net = small(lambda net, z: net.norm(z) if len(z) <= 2 else z * 2, norm=nn.BatchNorm2d(8))
+    x = pictures(3)
+    fold = folded(net, x)
     assert fold.pairs
     assert relative(fold.outputs(x[:1], net), net(x[:1])) <= 1e-12
     assert relative(fold.outputs(x, net), net(x)) <= 1e-12
@@ -282,6 +376,7 @@ def test_weights_written_to_behind_their_versions() -> None:
     for change in (
         lambda: None,
         lambda: net.block.conv.weight.data.mul_(-2),
+        lambda: net.block.conv.weight.data[-1:].mul_(3),
         lambda: net.block.bn.running_var.data.mul_(3),
     ):
         change()
@@ -310,6 +405,24 @@ def test_a_score_that_the_picture_does_not_reach_is_told_folded_too() -> None:
     for method in ("lrp", "integrated-gradients"):
         answer = attribute(model, pictures().float(), method, target=0)
         assert "no evidence" in " ".join(answer.notes[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("rise", {"samples": 10}), ("occlusion", {"window": 8, "stride": 4})]
+)
+def test_the_whole_picture_goes_the_way_of_the_changed_ones(
+    method: str, options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = []
+    own = session_module.Session.run
+
+    def run(self: session_module.Session, x: Tensor, *, folded: bool = False, watched: bool = False) -> object:
+        ways.append(folded)
+        return own(self, x, folded=folded, watched=watched)
+
+    monkeypatch.setattr(session_module.Session, "run", run)
+    attribute(Classifier(drawn(SmallNet())), pictures(1), method, target=0, **options)
+    assert len(set(ways)) == 1
 
 
 def test_targets_share_the_folded_pass() -> None:

@@ -63,6 +63,18 @@ def test_the_last_of_several_returns(calls: list[tuple[int, int]]) -> None:
     assert calls == [*KEPT, BACK]
 
 
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there are no forks")
+def test_a_child_knows_of_none() -> None:
+    with memory._USERS.lock:
+        memory._USERS.count += 1
+        child = os.fork()
+        if not child:
+            free = not memory._USERS.lock.locked() and not memory._USERS.count
+            os._exit(0 if free else 1)
+        memory._USERS.count -= 1
+    assert os.waitpid(child, 0)[1] == 0
+
+
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_what_the_user_has_set_stands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")

@@ -215,11 +215,11 @@ def test_a_map_that_is_changed_after_the_copy() -> None:
 # Models that take another way later
 
 
-def only_alone(way: Callable[[nn.Module, Tensor], Tensor]) -> nn.Module:
-    """Return a net that lets a single picture go another way than many."""
-    # Weights are drawn for the way of a single picture.
+def for_few(way: Callable[[nn.Module, Tensor], Tensor]) -> nn.Module:
+    """Return a net that lets one or two pictures go another way than many."""
+    # Weights are drawn for the way of few.
     ways = [around(1, 1, 1, 1)]
-    net = small(lambda net, z: ways[-1 if len(z) > 1 else 0](net, z), **layers())
+    net = small(lambda net, z: ways[-1 if len(z) > 2 else 0](net, z), **layers())
     ways.append(way)
     return net
 
@@ -236,7 +236,7 @@ def only_alone(way: Callable[[nn.Module, Tensor], Tensor]) -> nn.Module:
     ],
 )
 def test_a_way_that_depends_on_the_batch(way: Callable[..., Tensor]) -> None:
-    net, x = only_alone(way), pictures()
+    net, x = for_few(way), pictures(3)
     fold = folded(net, x)
     assert fold.pairs
     for part in (x[:1], x, x[:1]):
@@ -244,10 +244,10 @@ def test_a_way_that_depends_on_the_batch(way: Callable[..., Tensor]) -> None:
 
 
 def test_an_error_of_the_model_stays_its_own() -> None:
-    net = only_alone(lambda net, z: F.pad(z, (1, 1, 1, 1)) + torch.ones(7, 7))
+    net = for_few(lambda net, z: F.pad(z, (1, 1, 1, 1)) + torch.ones(7, 7))
     fold = folded(net, pictures())
     with pytest.raises(RuntimeError, match="must match"):
-        fold.outputs(pictures(), net)
+        fold.outputs(pictures(3), net)
 
 
 def test_methods_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,8 @@ def check(
         expected = of_branch(net.branches[name], part, formula, head, bias)
         assert expected.any()
         differences[name] = np.abs(r.numpy() - expected).max() / np.abs(expected).max()
-    assert max(differences.values()) <= 1e-12, differences
+    # Where a score nearly cancels out, convolutions leave 1e-13 or, on other processors, 1.4e-12.
+    assert max(differences.values()) <= 1e-11, differences
     assert answer.values.min() < 0 < answer.values.max()
     assert answer.residual.max() <= 1e-12
     return answer

@@ -29,8 +29,11 @@ from whence.models.padding import Pad
 
 Run = Callable[[Tensor], Any]
 
-# So many values of each tensor are looked at to see whether it was changed.
+# So many values of each tensor, or up to twice as many, are looked at to see whether it was changed.
 _SAMPLE = 256
+
+# How far gradients may be apart, relative (L2): rounding moves a few values over a rectifier's kink.
+_KINKS = 1e-2
 
 _CONVOLUTION = "input", "weight", "bias", "stride", "padding", "dilation", "groups"
 _PAD = "input", "pad", "mode", "value"
@@ -70,7 +73,9 @@ class Pair:
             return False
         return norm.eps == self.norm.eps and all(a is b for a, b in zip(norm[:4], self.norm[:4], strict=True))
 
-    def read_by(self, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], changed: bool) -> None:
+    def read_by(
+        self, function: Function | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], changed: bool
+    ) -> None:
         """Note what reads what the convolution returned."""
         if function in _ASKS:
             return
@@ -108,12 +113,18 @@ class Padded:
     weight: Float[Tensor, "k c h w"] | None = None
     read: bool = False
 
-    def read_by(self, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], changed: bool) -> None:
+    def read_by(
+        self, function: Function | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], changed: bool
+    ) -> None:
         """Note what reads what the call returned."""
         given = arguments(_CONVOLUTION, args, kwargs) if function is F.conv2d else {}
         fits = bool(given and self.pad and self.pad.let_into(given))
         self.weight = given["weight"] if fits and not (changed or self.read) else None
         self.read = True
+
+    def same(self, other: "Padded") -> bool:
+        """Return whether both set the same zeros for the same convolution."""
+        return self.pad == other.pad and self.weight is other.weight
 
 
 # What asks a tensor for nothing that its values decide.
@@ -130,8 +141,16 @@ _ASKS = {
     *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "requires_grad", "is_cuda")),
 }
 # What makes numbers of a tensor, by which a model may take another way for another picture.
-_NUMBERS = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__array__", "nonzero"}
-_DECIDES = {*_NUMBERS, "equal", "allclose", "is_nonzero"}
+_NUMBERS = {"__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__array__", "__contains__"}
+_TESTS = {"equal", "allclose", "is_nonzero", "nonzero", "argwhere", "unique", "unique_consecutive", "masked_select"}
+
+
+def _decides(function: Function, args: tuple[Any, ...]) -> bool:
+    name = getattr(function, "__name__", "")
+    by_mask = name == "__getitem__" and any(
+        isinstance(t, Tensor) and t.dtype in (torch.bool, torch.uint8) for t in tree_leaves(args[1:])
+    )
+    return by_mask or name in _NUMBERS or name in _TESTS or (name == "where" and len(args) == 1)
 
 
 class _Seen(TorchFunctionMode):
@@ -149,7 +168,7 @@ class _Seen(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401
         """Call the function."""
         kwargs = kwargs or {}
-        self.decides |= getattr(func, "__name__", "") in _DECIDES
+        self.decides |= _decides(func, args)
         for t in tree_leaves((args, kwargs)):
             made, version, call = self._outputs.get(id(t), (lambda: None, 0, None))
             if call is not None and isinstance(t, Tensor) and made() is t:
@@ -164,14 +183,20 @@ class _Seen(TorchFunctionMode):
             self._outputs[id(output)] = weakref.ref(output), output._version, self.pads[-1]
         return output
 
+    def keep(self) -> None:
+        """Note that somebody holds what outlives the run, and may read it later."""
+        for made, _, call in self._outputs.values():
+            if made() is not None:
+                call.read_by(None, (), {}, True)
+
 
 def _sample(t: Float[Tensor, "..."]) -> Float[Tensor, " n"]:
     """Return some values of a tensor as they lie in memory, without a copy where they lie densely."""
     t = t.detach()
     if not (t.is_contiguous() or t.is_contiguous(memory_format=torch.channels_last)):
         t = t.contiguous()
-    count = min(t.numel(), _SAMPLE)
-    return t.as_strided((count,), (t.numel() // count,))
+    every = max(1, t.numel() // _SAMPLE)
+    return t.as_strided((-(-t.numel() // every),), (every,))
 
 
 class _Pass:
@@ -198,7 +223,7 @@ class _Pass:
         """Convolve with folded weights, and zeros around the map where they are still to be set."""
         given = arguments(_CONVOLUTION, args, kwargs)
         x, weight = given["input"], given["weight"]
-        pair = self.folding.pair(weight)
+        pair = self.folding.pair(weight, given.get("bias"))
         if pair is not None:
             given = {**given, "weight": pair.weight, "bias": pair.bias}
         _, version, padded = self.unset.get(id(x), (x, 0, Padded(None)))
@@ -244,10 +269,11 @@ class Folding:
             self.pairs[key] = next(same, None) or pair.folded(self.order)
         self._samples = [sample.clone() for sample in self._sampled()]
 
-    def pair(self, weight: Tensor) -> Pair | None:
+    def pair(self, weight: Tensor, bias: Tensor | None) -> Pair | None:
         """Return what a convolution's weights are folded to, None where they are not."""
         found = self.found.get(id(weight))
-        return self.pairs[id(weight)] if found is not None and found.weight is weight else None
+        known = found is not None and found.weight is weight and found.bias is bias
+        return self.pairs[id(weight)] if known else None
 
     def _sampled(self) -> Iterator[Tensor]:
         for pair in self.found.values():
@@ -276,38 +302,58 @@ class Folding:
             ended = True
         if ended and not replaced.unread and not replaced.unset:
             return output
+        output = run(x)
         self.found, self.pairs, self.pads, self._samples = {}, {}, (), []
-        return run(x)
+        return output
+
+
+def _gradient(output: Any, x: Tensor) -> Tensor | None:  # noqa: ANN401
+    """Return the gradient of a sum of all that was returned, each with a weight of its own."""
+    sums = [t.flatten() @ torch.linspace(-1, 1, t.numel()).to(t) for t in floating(output) if t.requires_grad]
+    return torch.autograd.grad(sums, x, allow_unused=True)[0] if sums else None
+
+
+def _near(one: Tensor | None, other: Tensor | None) -> bool:
+    """Return whether two gradients are the same but for kinks on whose other side rounding brings a few values."""
+    if one is None or other is None:
+        return one is other
+    return bool((one - other).norm() <= _KINKS * other.norm())
 
 
 def folding_of(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run, others: Iterable[Folding] = ()) -> Folding:
-    """Return what folds a model: nothing where values decide its way, or it then does not return the same."""
+    """Return what folds a model: nothing where values decide its way, or outputs or gradients are not the same."""
     none = Folding({}, x)
     own = {id(p) for p in module.parameters() if p.ndim == 4 and p.dtype in (torch.float32, torch.float64)}
     if not own or not any(True for _ in module.buffers()):
         return none
     one = x[:1].detach()
+    # A model may go another way for several pictures, and where gradients are recorded.
+    two = torch.cat((one, one)).requires_grad_()
     found: dict[int, list[Pair]] = {}
     try:
-        with torch.no_grad():
-            with _Seen() as seen:
-                output = run(one)
-            for call in seen.calls:
-                found.setdefault(id(call.weight), []).append(call)
-            # Every call with the same weights must be read by the same norm.
-            kept = {key: calls[0] for key, calls in found.items() if key in own and all(map(calls[0].same, calls))}
-            if not kept or seen.decides:
-                return none
-            pads = [padded if id(padded.weight) in own else Padded(None) for padded in seen.pads]
-            made = Folding(kept, x, others, pads)
-            if not agree(made.outputs(one, run), output):
-                return none
+        with torch.no_grad(), _Seen() as alone:
+            output = run(one)
+        alone.keep()
         with torch.enable_grad():
-            leaf = one.clone().requires_grad_()
-            sums = [t.sum() for t in floating(made.outputs(leaf, run)) if t.requires_grad]
-            # Where the way back does not stand the clamps, it fails here.
-            if sums:
-                torch.autograd.grad(sums, leaf, allow_unused=True)
-        return made
+            with _Seen() as both:
+                outputs = run(two)
+            gradient = _gradient(outputs, two)
+        for call in alone.calls + both.calls:
+            found.setdefault(id(call.weight), []).append(call)
+        # Every call with the same weights must be read by the same norm.
+        kept = {key: calls[0] for key, calls in found.items() if key in own and all(map(calls[0].same, calls))}
+        if not kept or alone.decides or both.decides:
+            return none
+        pads = [
+            p if id(p.weight) in own and p.same(q) else Padded(None)
+            for p, q in zip(alone.pads, both.pads, strict=False)
+        ]
+        made = Folding(kept, x, others, pads)
+        with torch.no_grad():
+            same = agree(made.outputs(one, run), output)
+        with torch.enable_grad():
+            folded = made.outputs(two, run)
+            same = same and agree(folded, outputs) and _near(_gradient(folded, two), gradient)
+        return made if same else none
     except Exception:  # any way of failing means the same: the model is run as it is
         return none

@@ -34,6 +34,10 @@ class _Users:
     """How many blocks keep memory just now, in all threads."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Know of none: also in a child, which may have been made while a thread that it lacks held the lock."""
         self.count, self.lock = 0, Lock()
 
     def add(self, change: int, mallopt: Set) -> None:
@@ -48,6 +52,8 @@ class _Users:
 
 
 _USERS = _Users()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_USERS.begin)
 
 
 @contextmanager

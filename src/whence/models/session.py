@@ -73,7 +73,7 @@ class Session:
         self.passes = Passes()
         self.sharing = sharing
         self.runner = Runner(classifier, module)
-        self._expected = 0
+        self._counted, self._expected = 0, 0
         self._kept_of: Tensor | None = None
         self._kept: dict[tuple[str, ...], Any] = {}
         self._asked: Sequence[TargetSpec] = ()
@@ -102,10 +102,14 @@ class Session:
         """Tell that so many pictures more are to be run, of which nothing but outputs and gradients is looked at."""
         self._expected += count
 
+    def _count(self, count: int) -> None:
+        self._counted += count
+        self._expected = max(0, self._expected - count)
+
     @property
     def many(self) -> bool:
         """Whether so many are expected that it pays to fold."""
-        return self._expected >= _MANY
+        return self._counted + self._expected >= _MANY
 
     def record(
         self,
@@ -139,7 +143,7 @@ class Session:
         return made
 
     def _recorded_input(self, x: Tensor, folded: bool, watched: bool) -> Recording:
-        self.expect(len(x))
+        self._count(len(x))
         leaf = x.detach().clone().requires_grad_()
         with torch.enable_grad():
             return Recording(self.run(leaf, folded=folded, watched=watched), x, input=leaf, folded=folded)
@@ -211,7 +215,7 @@ class Session:
         with a ``replay``, activations of its layer. ``target`` holds one settled target a picture.
         """
         found = []
-        self.expect(len(rows))
+        self._count(len(rows))
         for numbers in torch.split(torch.arange(len(rows)), batch):
             mine = rows[numbers]
             made = make(numbers)
@@ -267,10 +271,7 @@ class Session:
         tensors = list(recording.activations.values())
         if recording.input is not None and not tensors:
             tensors = [recording.input]
-        if recording.input is not None:
-            self.passes += Passes(backward=len(score))
-        else:
-            self.passes += Passes(partial=len(score))
+        self.passes += Passes(**{"partial" if recording.input is None else "backward": len(score)})
         found: Sequence[Tensor | None] = [None] * len(tensors)
         if score.requires_grad:
             found = torch.autograd.grad(
