@@ -210,9 +210,10 @@ def test_a_score_that_only_rounds_differently_gives_no_evidence(variant: str) ->
 @pytest.mark.parametrize("batch", [1, 5, 1000])
 def test_no_more_pictures_than_a_chunk_are_masked_at_once(batch: int) -> None:
     net, x = drawn(SmallNet()), pictures()
-    expected = ours(net, x, layer="down")
+    model = Classifier(net)
+    expected = ours(model, x, layer="down")
     seen = counted(net)
-    answer = ours(net, x, layer="down", batch=batch)
+    answer = ours(model, x, layer="down", batch=batch)
     assert relative(answer.values, expected.values) <= 1e-10
     assert max(map(len, seen[1:])) == min(batch, 16)
 

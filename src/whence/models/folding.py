@@ -334,6 +334,8 @@ def folding_of(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run, others
         with torch.no_grad(), _Seen() as alone:
             output = run(one)
         alone.keep()
+        if alone.decides or not any(call.norm for call in alone.calls):
+            return none
         with torch.enable_grad():
             with _Seen() as both:
                 outputs = run(two)
@@ -342,7 +344,7 @@ def folding_of(module: nn.Module, x: Float[Tensor, "b *shape"], run: Run, others
             found.setdefault(id(call.weight), []).append(call)
         # Every call with the same weights must be read by the same norm.
         kept = {key: calls[0] for key, calls in found.items() if key in own and all(map(calls[0].same, calls))}
-        if not kept or alone.decides or both.decides:
+        if not kept or both.decides:
             return none
         pads = [
             p if id(p.weight) in own and p.same(q) else Padded(None)
