@@ -433,7 +433,6 @@ def test_targets_share_the_folded_pass() -> None:
 
 MANY = {
     "integrated-gradients": {"steps": 12, "tol": None},
-    "smoothgrad": {"samples": 20},
     "rise": {"samples": 20},
     "occlusion": {},
     "score-cam": {},
@@ -447,7 +446,9 @@ MANY = {
 def test_methods_give_the_same_and_leave_the_model_alone(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = drawn(SmallNet()), pictures()
     state = {name: (t.clone(), t._version) for name, t in net.state_dict(keep_vars=True).items()}
-    folded = attribute(Classifier(net), x, method, **MANY[method])
+    model = Classifier(net)
+    folded = attribute(model, x, method, **MANY[method])
+    assert [len(folding.pairs) for folding in model.foldings.values()] == [2]
     assert all(torch.equal(t, state[name][0]) for name, t in net.state_dict().items())
     assert all(t._version == state[name][1] for name, t in net.state_dict(keep_vars=True).items())
     assert all(p.grad is None for p in net.parameters())

@@ -253,7 +253,9 @@ def test_an_error_of_the_model_stays_its_own() -> None:
 def test_methods_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = small(around(0, 1, 0, 1), **layers(2)), pictures()
     own = {"integrated-gradients": {"steps": 12, "tol": None}, "rise": {"samples": 20}, "lrp": {}}
-    folding = {method: attribute(Classifier(net), x, method, **options) for method, options in own.items()}
+    model = Classifier(net)
+    folding = {method: attribute(model, x, method, **options) for method, options in own.items()}
+    assert [padded.weight is net.again.weight for fold in model.foldings.values() for padded in fold.pads] == [True]
     monkeypatch.setattr("whence.models.running.folding_of", lambda module, x, run, others: folded(nn.Flatten(), x))
     for method, options in own.items():
         assert relative(folding[method].values, attribute(Classifier(net), x, method, **options).values) <= 1e-9
