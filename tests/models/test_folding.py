@@ -292,6 +292,13 @@ def test_a_way_that_depends_on_the_batch() -> None:
     assert not fold.pairs
 
 
+def test_a_map_that_is_written_to_for_several_pictures() -> None:
+    net = small(lambda net, z: net.norm(z if len(z) <= 2 else z.relu_()), norm=nn.BatchNorm2d(8))
+    fold, x = folded(net, pictures()), pictures(3)
+    assert fold.pairs
+    assert relative(fold.outputs(x, net), net(x)) <= 1e-12
+
+
 def test_a_hook_that_changes_what_the_convolution_returns() -> None:
     net = small(lambda net, z: net.norm(z), norm=nn.BatchNorm2d(8))
     fold, x = folded(net, pictures()), pictures()

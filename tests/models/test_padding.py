@@ -243,6 +243,20 @@ def test_a_way_that_depends_on_the_batch(way: Callable[..., Tensor]) -> None:
         assert relative(fold.outputs(part.clone(), net), net(part.clone())) <= 1e-12
 
 
+def test_a_map_that_is_changed_after_the_copy_for_several_pictures() -> None:
+    def changed(net: nn.Module, z: Tensor) -> Tensor:
+        z = 2 * z
+        larger = F.pad(z, (1, 1, 1, 1))
+        if len(z) > 2:
+            z += 1
+        return net.norm(net.again(larger)) + z
+
+    net = small(changed, **layers())
+    fold, x = folded(net, pictures()), pictures(3)
+    assert fold.pads[0].weight is net.again.weight
+    assert relative(fold.outputs(x, net), net(x)) <= 1e-12
+
+
 def test_an_error_of_the_model_stays_its_own() -> None:
     net = for_few(lambda net, z: F.pad(z, (1, 1, 1, 1)) + torch.ones(7, 7))
     fold = folded(net, pictures())
