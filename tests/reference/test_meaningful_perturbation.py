@@ -106,9 +106,12 @@ def test_a_batch_gives_what_single_pictures_give(batch: int | None) -> None:
 @pytest.mark.parametrize("batch", [1, 2])
 def test_no_more_pictures_than_asked_for_are_held_at_once(batch: int) -> None:
     net, x = lively(), pictures(3)
+    model = Classifier(net)
+    given: dict[str, object] = {**OPTIONS, "target": 1, "batch": batch}
+    attribute(model, x, "meaningful-perturbation", **given)  # finds out how the model is folded, on two pictures
     seen: list[int] = []
     net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    answer = ours(net, x, 1, batch=batch)
+    answer = attribute(model, x, "meaningful-perturbation", **given)
     assert max(seen[1:]) == batch
     assert answer.passes == Passes(forward=3 * 7, backward=3 * 6)
 
