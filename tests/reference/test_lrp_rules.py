@@ -108,8 +108,11 @@ class Net(nn.Module):
         return sum(branch(part) for branch, part in zip(self.branches.values(), parts, strict=True))
 
     def pictures(self) -> Tensor:
-        """Return two inputs, of which the parts that are not to be negative have zeros."""
-        x = torch.randn(2, sum(self.sizes), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        """Return two inputs, of which the parts that are not to be negative have zeros.
+
+        They are such that no branch's score nearly cancels out, by which relevance would make much of rounding.
+        """
+        x = torch.randn(2, sum(self.sizes), generator=torch.Generator().manual_seed(13), dtype=torch.float64)
         parts = zip(x.split(self.sizes, 1), self.branches.values(), strict=True)
         return torch.cat([part if b.signs == "all signs" else part.clamp(min=0) for part, b in parts], 1)[
             :, :, None, None
@@ -147,8 +150,7 @@ def check(
         expected = of_branch(net.branches[name], part, formula, head, bias)
         assert expected.any()
         differences[name] = np.abs(r.numpy() - expected).max() / np.abs(expected).max()
-    # Where a score nearly cancels out, convolutions leave 1e-13 or, on other processors, 1.4e-12.
-    assert max(differences.values()) <= 1e-11, differences
+    assert max(differences.values()) <= 1e-12, differences
     assert answer.values.min() < 0 < answer.values.max()
     assert answer.residual.max() <= 1e-12
     return answer
