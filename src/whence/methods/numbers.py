@@ -1,14 +1,12 @@
 """Numbers: which ones an option may be, and which drops of a score are no more than rounding."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from whence.errors import OptionError
 
 _ROUNDING = 8
-# What becomes of rounding in deep nets: 5 to 130 eps of a score between batches of 1 and of 6, 3,000 seen once.
-_DEEP_ROUNDING = 512
 
 
 def rounding(score: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -20,14 +18,6 @@ def drop(score: Float[Tensor, "*_"], scores: Float[Tensor, "*shape"]) -> Float[T
     """Return ``score`` - ``scores``, and 0 where the two are equal to rounding."""
     difference = score - scores
     return torch.where(difference.abs() > rounding(score), difference, 0)
-
-
-def changed(score: Float[Tensor, "*_"], scores: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-    """Return where ``scores`` differ from ``score`` by more than rounding makes of them in a deep net.
-
-    It is to be asked of all scores together, whether any differs: a single one may well differ by less.
-    """
-    return (score - scores).abs() > _DEEP_ROUNDING * torch.finfo(score.dtype).eps * score.abs()
 
 
 def at_least(**least: tuple[int | float | None, int | float]) -> None:

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
+from whence.methods.dependence import depends
 from whence.methods.masked import base_picture, notes
-from whence.methods.numbers import at_least, changed, drop
+from whence.methods.numbers import at_least, drop
 from whence.models.classifier import Classifier
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
@@ -85,9 +86,13 @@ def occlusion(
         covered = down[first][:, None, :, None] & across[second][:, None, None, :]
         return torch.where(covered, base[rows[numbers]], x[rows[numbers]])
 
-    found = model.scores(occluded, rows, settled, batch or chunk_size(x)).reshape(len(x), len(down), len(across))
-    whole = score.value[:, None, None]
-    drops = drop(whole, found) * changed(whole, found).any((1, 2), keepdim=True)
+    def pair(row: int, number: int) -> Float[Tensor, "2 c h w"]:
+        return torch.cat((x[row, None], occluded(torch.tensor([row * count + number]))))
+
+    at_once = batch or chunk_size(x)
+    found = model.scores(occluded, rows, settled, at_once).reshape(len(x), count)
+    seen = depends(model, score.value, found, settled, pair, at_once)
+    drops = (drop(score.value[:, None], found) * seen[:, None]).reshape(len(x), len(down), len(across))
     down, across = down.to(drops), across.to(drops)
     values = down.T @ drops @ across / torch.outer(down.sum(0), across.sum(0))
     return Answer(values[:, None], score, notes=notes(baseline, settled, settled))

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
+from whence.methods.dependence import depends
 from whence.methods.masked import base_picture, blended, by_probability, notes
-from whence.methods.numbers import at_least, changed
+from whence.methods.numbers import at_least
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
 from whence.registry import method
@@ -61,16 +62,14 @@ class _Sums:
 
     scored: Float[Tensor, "b h w"]
     squared: Float[Tensor, "b h w"]
-    changes: Bool[Tensor, " b"]
 
-    def add(self, scores: Float[Tensor, "m b"], masks: Float[Tensor, "m h w"], whole: Float[Tensor, " b"]) -> None:
+    def add(self, scores: Float[Tensor, "m b"], masks: Float[Tensor, "m h w"]) -> None:
         """Add the scores of all pictures under some masks."""
         masks = masks.to(scores)
         # What a mask says of a place is said against the other places: a share common to all tells none apart.
         beside = masks - masks.mean((1, 2), keepdim=True)
         self.scored += torch.einsum("mb,mhw->bhw", scores, masks)
         self.squared += torch.einsum("mb,mhw->bhw", scores**2, beside**2)
-        self.changes |= changed(whole, scores).any(0)
 
     def noise(self, count: int) -> Float[Tensor, " b"]:
         """Return the standard error of a place's value against the other places, relative to how these differ."""
@@ -78,7 +77,7 @@ class _Sums:
         beside = mean - mean.mean((1, 2), keepdim=True)
         error = ((self.squared / count - beside**2).mean((1, 2)).clamp(min=0) / (count - 1)).sqrt()
         spread = (beside**2).mean((1, 2)).sqrt()
-        return error / spread.clamp(min=torch.finfo(spread.dtype).tiny) * self.changes
+        return error / spread.clamp(min=torch.finfo(spread.dtype).tiny)
 
 
 @method(
@@ -123,7 +122,7 @@ def rise(
     base, size = base_picture(model, x, baseline, seed), batch or chunk_size(x)
     grids = MaskGrids.draw(samples, grid, keep, (x.shape[2], x.shape[3]), seed)
     zeros = whole.new_zeros(len(x), *x.shape[2:])
-    sums = _Sums(zeros, zeros.clone(), zeros.new_zeros(len(x), dtype=torch.bool))
+    sums, every = _Sums(zeros, zeros.clone()), []
     for numbers in torch.split(torch.arange(samples), size):
         masks = grids.masks(numbers, x)
         rows = torch.arange(len(x)).repeat(len(masks))
@@ -131,11 +130,17 @@ def rise(
         def masked(at: Int[Tensor, " n"], masks: Tensor = masks, rows: Tensor = rows) -> Float[Tensor, "n c h w"]:
             return blended(x[rows[at]], base[rows[at]], masks[at // len(x), None])
 
-        scores = model.scores(masked, rows, measured, size).reshape(-1, len(x))
-        sums.add(scores, masks, whole)
-    values = sums.scored / (samples * keep) * sums.changes[:, None, None]
-    noise = sums.noise(samples)
+        every.append(model.scores(masked, rows, measured, size).reshape(-1, len(x)))
+        sums.add(every[-1], masks)
+
+    def pair(row: int, number: int) -> Float[Tensor, "2 c h w"]:
+        mask = grids.masks(torch.tensor([number]), x)[:, None]
+        return torch.cat((x[row, None], blended(x[row, None], base[row, None], mask)))
+
+    told = depends(model, whole, torch.cat(every).T, measured, pair, size)
+    values = sums.scored / (samples * keep) * told[:, None, None]
+    noise = sums.noise(samples) * told
     said = zip(notes(baseline, settled, measured), noise.tolist(), strict=True)
     noisy = "the map is mostly noise of its masks (residual {:.2f}): take more than samples={}"
-    told = tuple((*own, noisy.format(share, samples)) if share > _MOSTLY_NOISE else own for own, share in said)
-    return Answer(values[:, None], score, residual=noise, notes=told)
+    sentences = tuple((*own, noisy.format(share, samples)) if share > _MOSTLY_NOISE else own for own, share in said)
+    return Answer(values[:, None], score, residual=noise, notes=sentences)

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from whence.methods.dependence import depends
 from whence.methods.masked import Masks, base_picture, blended, by_probability, notes
-from whence.methods.numbers import at_least, changed
+from whence.methods.numbers import at_least
 from whence.methods.weighed import channels, summed
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
@@ -83,21 +84,32 @@ def score_cam(
     measured = settled if variant == "logit" else by_probability(settled)
     base, size = base_picture(model, x, baseline), (x.shape[2], x.shape[3])
 
+    at_once = batch or chunk_size(x)
+
+    def mask(maps: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:
+        return _mask(maps, size, corners=variant == "logit")
+
     def confidence(rows: Int[Tensor, " n"], masks: Masks) -> Float[Tensor, " n"]:
         def masked(numbers: Int[Tensor, " m"]) -> Float[Tensor, "m c h w"]:
             return blended(x[rows[numbers]], base[rows[numbers]], masks(numbers))  # X o H
 
-        return model.scores(masked, rows, measured, batch or chunk_size(x)) if len(rows) else base.new_zeros(0)
+        return model.scores(masked, rows, measured, at_once) if len(rows) else base.new_zeros(0)
 
     maps = {name: model.layout(name, a, x).to_maps(a.detach()) for name, a in recording.activations.items()}
     model.expect(sum(len(a) * a.shape[1] for a in maps.values()))
     # The base picture, or the whole one, run as those seen through channels are: rounding is no change.
-    share = 1.0 if variant == "official" else 0.0
-    compared = confidence(torch.arange(len(x)), lambda numbers: x.new_full((len(numbers), 1, *size), share))
+    beside = x if variant == "official" else base
+    compared = model.scores(lambda numbers: beside[numbers], torch.arange(len(x)), measured, at_once)
     terms: dict[str, tuple[Tensor, Tensor]] = {}
     for name, a in maps.items():
-        live, scores = _seen_through(a, lambda m: _mask(m, size, corners=variant == "logit"), confidence)
+        live, scores = _seen_through(a, mask, confidence)
         weights = scores * live if variant == "official" else ((scores - compared[:, None]) * live).softmax(1)
+
+        def pair(row: int, channel: int, a: Tensor = a) -> Float[Tensor, "2 c h w"]:
+            seen = blended(x[row, None], base[row, None], mask(a[row, channel, None]))
+            return torch.cat((beside[row, None], seen))
+
         # A score that is the same whatever is seen speaks for no channel.
-        terms[name] = weights * (live & changed(compared[:, None], scores)).any(1, keepdim=True), a
+        told = depends(model, compared, torch.where(live, scores, compared[:, None]), measured, pair, at_once)
+        terms[name] = weights * told[:, None], a
     return replace(summed(score, terms, relu=relu), notes=notes(baseline, settled, measured))

@@ -1,0 +1,105 @@
+"""Scores of changed pictures: what is told from rounding, and what is rounding."""
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from small_nets import drawn, pictures
+from whence.attribution import NO_EVIDENCE, attribute
+from whence.models.classifier import Classifier
+from whence.results import Attribution
+
+MASKING = [
+    ("rise", {"samples": 40}),
+    ("occlusion", {"window": 8}),
+    *(("score-cam", {"variant": variant}) for variant in ("paper", "official", "logit")),
+]
+masking = pytest.mark.parametrize(("method", "options"), MASKING)
+
+
+class Nearly(nn.Module):
+    """A score of 1, and ``slope`` times what is seen; ``rounded`` for every picture of the batch."""
+
+    def __init__(self, slope: float, rounded: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.slope, self.rounded = slope, rounded
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.conv(x).relu().mean((1, 2, 3))
+        return torch.stack((1 + self.slope * seen + self.rounded * len(x), torch.zeros_like(seen)), 1)
+
+
+def explained(method: str, net: nn.Module, x: Tensor, **options: object) -> Attribution:
+    # Each is measured by the number itself: a probability would hide how little it changes.
+    return attribute(Classifier(net), x, method, target=lambda output: output[:, 0], **options)
+
+
+def silent(answer: Attribution) -> list[bool]:
+    """Return which maps say that they hold nothing, and do."""
+    said = [NO_EVIDENCE in notes for notes in answer.notes]
+    assert said == [not bool(values.any()) for values in answer.values]
+    return said
+
+
+@masking
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_only_batches_of_other_sizes_change_is_no_evidence(
+    method: str, options: dict[str, object], count: int
+) -> None:
+    x = pictures(count, size=16)
+    found = explained(method, drawn(Nearly(0.0, 1e-14), shape=(3, 16, 16)), x, **options)
+    assert all(silent(found))
+    assert (
+        found.passes.forward
+        > explained(method, drawn(Nearly(0.0, 0.0), shape=(3, 16, 16)), x, **options).passes.forward
+    )
+
+
+@masking
+@pytest.mark.parametrize("rounded", [0.0, 1e-15])
+def test_a_change_that_is_hardly_more_than_rounding_is_evidence(
+    method: str, options: dict[str, object], rounded: float
+) -> None:
+    x = pictures(3, size=16)
+    net = drawn(Nearly(1e-13, rounded), shape=(3, 16, 16))
+    with torch.no_grad():
+        outputs = net(x)[:, 0]
+    assert (outputs - 1).abs().max() < 4000 * torch.finfo(torch.float64).eps, (
+        "the net changes by more than is doubted"
+    )
+    assert not any(silent(explained(method, net, x, **options)))
+
+
+@masking
+def test_each_picture_is_asked_for_itself(method: str, options: dict[str, object]) -> None:
+    x = pictures(3, size=16)
+    x[1] = 0
+    net = drawn(Nearly(1e-13, 0.0), shape=(3, 16, 16))
+    with torch.no_grad():
+        net.conv.bias.zero_()
+    assert silent(explained(method, net, x, **options)) == [False, True, False]
+
+
+@masking
+def test_one_picture_at_once_needs_no_more_memory(
+    method: str, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = drawn(Nearly(1e-13, 0.0), shape=(3, 16, 16))
+    sizes, forward = [], net.forward
+    monkeypatch.setattr(net, "forward", lambda x: sizes.append(len(x)) or forward(x))
+    assert silent(explained(method, net, pictures(1, size=16), batch=1, **options)) == [False]
+    # Two are run at once to see how a model is folded, and which axis of a layer is the batch.
+    assert set(sizes) <= {1, 2}
+
+
+@masking
+@pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121", "regnet_y_400mf", "resnet18"])
+def test_a_deep_net_s_rounding_is_no_evidence(name: str, method: str, options: dict[str, object]) -> None:
+    """Behind a first convolution of zeros all pictures are one, which large and small batches round differently."""
+    net = drawn(torchvision.models.get_model(name), shape=(3, 32, 32)).float()
+    with torch.no_grad():
+        next(module for module in net.modules() if isinstance(module, nn.Conv2d)).weight.zero_()
+    found = attribute(Classifier(net), pictures(size=32).float(), method, target=1, **options)
+    assert all(silent(found))
