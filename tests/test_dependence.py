@@ -15,7 +15,9 @@ MASKING = [
     ("occlusion", {"window": 8}),
     *(("score-cam", {"variant": variant}) for variant in ("paper", "official", "logit")),
 ]
+ABLATING = ("ablation-cam", {"layer": "conv"})
 masking = pytest.mark.parametrize(("method", "options"), MASKING)
+changing = pytest.mark.parametrize(("method", "options"), [*MASKING, ABLATING])
 
 
 class Nearly(nn.Module):
@@ -43,21 +45,21 @@ def silent(answer: Attribution) -> list[bool]:
     return said
 
 
-@masking
+@changing
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_only_batches_of_other_sizes_change_is_no_evidence(
     method: str, options: dict[str, object], count: int
 ) -> None:
     x = pictures(count, size=16)
-    found = explained(method, drawn(Nearly(0.0, 1e-14), shape=(3, 16, 16)), x, **options)
-    assert all(silent(found))
-    assert (
-        found.passes.forward
-        > explained(method, drawn(Nearly(0.0, 0.0), shape=(3, 16, 16)), x, **options).passes.forward
+    found, sure = (
+        explained(method, drawn(Nearly(0.0, rounded), shape=(3, 16, 16)), x, **options) for rounded in (1e-14, 0.0)
     )
+    assert all(silent(found))
+    assert all(silent(sure))
+    assert found.passes.forward + found.passes.partial > sure.passes.forward + sure.passes.partial
 
 
-@masking
+@changing
 @pytest.mark.parametrize("rounded", [0.0, 1e-15])
 def test_a_change_that_is_hardly_more_than_rounding_is_evidence(
     method: str, options: dict[str, object], rounded: float
@@ -72,7 +74,7 @@ def test_a_change_that_is_hardly_more_than_rounding_is_evidence(
     assert not any(silent(explained(method, net, x, **options)))
 
 
-@masking
+@changing
 def test_each_picture_is_asked_for_itself(method: str, options: dict[str, object]) -> None:
     x = pictures(3, size=16)
     x[1] = 0
@@ -103,3 +105,16 @@ def test_a_deep_net_s_rounding_is_no_evidence(name: str, method: str, options: d
         next(module for module in net.modules() if isinstance(module, nn.Conv2d)).weight.zero_()
     found = attribute(Classifier(net), pictures(size=32).float(), method, target=1, **options)
     assert all(silent(found))
+
+
+@pytest.mark.parametrize("method", ["ablation-cam", "score-cam"])
+@pytest.mark.parametrize(
+    ("name", "layer", "dead"), [("resnet50", "layer2.0", "layer3.0"), ("resnet18", "layer1.0", "layer2.0")]
+)
+def test_a_layer_before_a_dead_block_holds_no_evidence(name: str, layer: str, dead: str, method: str) -> None:
+    net = drawn(torchvision.models.get_model(name), shape=(3, 32, 32)).float()
+    with torch.no_grad():
+        for module in net.get_submodule(dead).modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.zero_()
+    assert all(silent(attribute(Classifier(net), pictures(size=32).float(), method, target=1, layer=layer)))

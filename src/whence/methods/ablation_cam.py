@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from whence.methods.dependence import depends
 from whence.methods.numbers import at_least, drop, rounding
 from whence.methods.weighed import channels
 from whence.models.classifier import Classifier
@@ -106,6 +107,30 @@ def _holds(
     return bool(off <= 100 * torch.finfo(score.dtype).eps * shown.abs().max() + rounding(score))
 
 
+def _replayed(
+    model: Session,
+    layer: _Layer,
+    picture: int,
+    alive: Bool[Tensor, " k"],
+    y: Float[Tensor, ""],
+    target: Sequence[TargetSpec],
+    batch: int,
+) -> Float[Tensor, " k"]:
+    """Return y - y_k for every channel of a picture, each one replayed that is not zero already."""
+    each = torch.eye(len(alive), dtype=torch.bool, device=alive.device)[alive]
+    drops = y.new_zeros(len(alive))
+    if not len(each):
+        return drops
+
+    def beside(_: int, number: int, gone: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
+        removed = each[number] & gone.to(each.device)[:, None]
+        return _without(model, layer, picture, removed, target, batch)
+
+    scores = _without(model, layer, picture, each, target, batch)
+    drops[alive] = drop(y, scores) * depends(y[None], scores[None], beside)
+    return drops
+
+
 def _drops(
     model: Session, layer: _Layer, target: Sequence[TargetSpec], batch: int
 ) -> tuple[Score, Float[Tensor, "b k"]]:
@@ -128,11 +153,7 @@ def _drops(
             if _holds(closed[picture], sets, y[picture], scores):
                 drops[picture] = closed[picture]
                 continue
-        which = own.nonzero()[:, 0]
-        if len(which):
-            each = torch.zeros(len(which), len(own), dtype=torch.bool, device=y.device)
-            each[torch.arange(len(which), device=y.device), which] = True
-            drops[picture, which] = drop(y[picture], _without(model, layer, picture, each, settled, batch))
+        drops[picture] = _replayed(model, layer, picture, own, y[picture], settled, batch)
     return score, drops
 
 

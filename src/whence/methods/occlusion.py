@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.methods.dependence import depends
+from whence.methods.dependence import depends, pictures_beside
 from whence.methods.masked import base_picture, notes
 from whence.methods.numbers import at_least, drop
 from whence.models.classifier import Classifier
@@ -91,7 +91,7 @@ def occlusion(
 
     at_once = batch or chunk_size(x)
     found = model.scores(occluded, rows, settled, at_once).reshape(len(x), count)
-    seen = depends(model, score.value, found, settled, pair, at_once)
+    seen = depends(score.value, found, pictures_beside(model, settled, at_once, pair))
     drops = (drop(score.value[:, None], found) * seen[:, None]).reshape(len(x), len(down), len(across))
     down, across = down.to(drops), across.to(drops)
     values = down.T @ drops @ across / torch.outer(down.sum(0), across.sum(0))

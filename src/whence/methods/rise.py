@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.methods.dependence import depends
+from whence.methods.dependence import depends, pictures_beside
 from whence.methods.masked import base_picture, blended, by_probability, notes
 from whence.methods.numbers import at_least
 from whence.models.session import Session, chunk_size
@@ -137,7 +137,7 @@ def rise(
         mask = grids.masks(torch.tensor([number]), x)[:, None]
         return torch.cat((x[row, None], blended(x[row, None], base[row, None], mask)))
 
-    told = depends(model, whole, torch.cat(every).T, measured, pair, size)
+    told = depends(whole, torch.cat(every).T, pictures_beside(model, measured, size, pair))
     values = sums.scored / (samples * keep) * told[:, None, None]
     noise = sums.noise(samples) * told
     said = zip(notes(baseline, settled, measured), noise.tolist(), strict=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from whence.methods.dependence import depends
+from whence.methods.dependence import depends, pictures_beside
 from whence.methods.masked import Masks, base_picture, blended, by_probability, notes
 from whence.methods.numbers import at_least
 from whence.methods.weighed import channels, summed
@@ -106,10 +106,11 @@ def score_cam(
         weights = scores * live if variant == "official" else ((scores - compared[:, None]) * live).softmax(1)
 
         def pair(row: int, channel: int, a: Tensor = a) -> Float[Tensor, "2 c h w"]:
-            seen = blended(x[row, None], base[row, None], mask(a[row, channel, None]))
-            return torch.cat((beside[row, None], seen))
+            through = blended(x[row, None], base[row, None], mask(a[row, channel, None]))
+            return torch.cat((beside[row, None], through))
 
         # A score that is the same whatever is seen speaks for no channel.
-        told = depends(model, compared, torch.where(live, scores, compared[:, None]), measured, pair, at_once)
+        seen = torch.where(live, scores, compared[:, None])
+        told = depends(compared, seen, pictures_beside(model, measured, at_once, pair))
         terms[name] = weights * told[:, None], a
     return replace(summed(score, terms, relu=relu), notes=notes(baseline, settled, measured))
