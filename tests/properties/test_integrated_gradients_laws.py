@@ -34,7 +34,7 @@ def test_the_map_adds_up_to_the_difference_of_the_scores(seed: int, target: int,
     answer = integrated(net, x, target, rule=rule, steps=400, tol=None, baseline=baseline)
     difference = at(net, x, target) - at(net, baseline, target)
     missed = (answer.values.sum((1, 2, 3)) - difference).abs()
-    # 1.9e-3 is the most that was seen, over 1,240 nets and four rules.
+    # 2.0e-3 is the most that was seen, over 1,240 nets and four rules.
     assert (missed / answer.values.abs().sum((1, 2, 3))).max() <= 3e-3
     torch.testing.assert_close(answer.residual, missed / difference.abs(), rtol=1e-6, atol=1e-9)
 

@@ -54,7 +54,7 @@ def integrated_gradients(
     baseline: Baselines = None,
     path: PathName | Path = "straight",
     rule: Rule = "graded",
-    steps: int = 42,
+    steps: int = 39,
     tol: float | int | None = 0.02,
     draws: int = 5,
     sigma: float | int | None = None,

@@ -32,7 +32,8 @@ class Quadrature:
 def quadrature(rule: Rule, n: int) -> Quadrature:
     """Return the rule with n points, in float64.
 
-    ``graded`` is the midpoint rule in alpha^(2/3): its pieces are short at the start of the path.
+    ``graded`` is the midpoint rule in u, where alpha = (6^u - 1) / 5: pieces grow along the path, to six times the
+    first one's length.
     The weights of ``trapezoid`` are 1 / (n - 1), and half of that at both ends.
 
     Raises
@@ -48,7 +49,7 @@ def quadrature(rule: Rule, n: int) -> Quadrature:
     if rule == "midpoint":
         return Quadrature(middles, edges)
     if rule == "graded":
-        return Quadrature(middles**1.5, edges**1.5)
+        return Quadrature((6**middles - 1) / 5, (6**edges - 1) / 5)
     if rule == "left":
         return Quadrature(edges[:-1], edges)
     if rule == "right":
