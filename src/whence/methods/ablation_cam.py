@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from whence.methods.dependence import depends
-from whence.methods.numbers import at_least, drop, rounding
+from whence.methods.numbers import at_least, rounding
+from whence.methods.reference import Reference
 from whence.methods.weighed import channels
 from whence.models.classifier import Classifier
 from whence.models.layers import Layout
@@ -112,22 +112,16 @@ def _replayed(
     layer: _Layer,
     picture: int,
     alive: Bool[Tensor, " k"],
-    y: Float[Tensor, ""],
+    reference: Reference,
     target: Sequence[TargetSpec],
     batch: int,
 ) -> Float[Tensor, " k"]:
     """Return y - y_k for every channel of a picture, each one replayed that is not zero already."""
     each = torch.eye(len(alive), dtype=torch.bool, device=alive.device)[alive]
-    drops = y.new_zeros(len(alive))
-    if not len(each):
-        return drops
-
-    def beside(_: int, number: int, gone: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
-        removed = each[number] & gone.to(each.device)[:, None]
-        return _without(model, layer, picture, removed, target, batch)
-
-    scores = _without(model, layer, picture, each, target, batch)
-    drops[alive] = drop(y, scores) * depends(y[None], scores[None], beside)
+    drops = reference.score.new_zeros(len(alive))
+    if len(each):
+        scores = _without(model, layer, picture, each, target, batch)
+        drops[alive] = reference.drops(torch.full((len(each),), picture), scores)
     return drops
 
 
@@ -146,6 +140,11 @@ def _drops(
     alive = (layer.activation != 0).flatten(2).any(2)
     closed = (layer.channels(gradient) * layer.activation).flatten(2).sum(2).to(y)
     drops = torch.zeros_like(closed)
+
+    def whole(picture: int, size: int) -> Float[Tensor, " n"]:
+        return _without(model, layer, picture, alive.new_zeros(size, alive.shape[1]), settled, batch)
+
+    reference = Reference.of(model, output, y, batch, whole)
     for picture, own in enumerate(alive):
         if int(own.sum()) > _TESTS:
             sets = _tests(closed[picture], own)
@@ -153,7 +152,7 @@ def _drops(
             if _holds(closed[picture], sets, y[picture], scores):
                 drops[picture] = closed[picture]
                 continue
-        drops[picture] = _replayed(model, layer, picture, own, y[picture], settled, batch)
+        drops[picture] = _replayed(model, layer, picture, own, reference, settled, batch)
     return score, drops
 
 

@@ -10,7 +10,7 @@ _ROUNDING = 8
 
 
 def rounding(score: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return by how much the same score may differ between batches of different size, which round differently."""
+    """Return what is no more than the rounding of the score's own last places."""
     return _ROUNDING * torch.finfo(score.dtype).eps * score.abs()
 
 

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.methods.dependence import depends, pictures_beside
 from whence.methods.masked import base_picture, notes
-from whence.methods.numbers import at_least, drop
+from whence.methods.numbers import at_least
+from whence.methods.reference import Reference, copies
 from whence.models.classifier import Classifier
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
@@ -81,18 +81,19 @@ def occlusion(
     base = base_picture(model, x, baseline)
     rows = torch.arange(len(x)).repeat_interleave(count)
 
+    def covered(places: Bool[Tensor, "n 1 h w"], rows: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        return torch.where(places, base[rows], x[rows])
+
     def occluded(numbers: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         first, second = numbers % count // len(across), numbers % len(across)
-        covered = down[first][:, None, :, None] & across[second][:, None, None, :]
-        return torch.where(covered, base[rows[numbers]], x[rows[numbers]])
+        return covered(down[first][:, None, :, None] & across[second][:, None, None, :], rows[numbers])
 
-    def pair(row: int, number: int) -> Float[Tensor, "2 c h w"]:
-        return torch.cat((x[row, None], occluded(torch.tensor([row * count + number]))))
-
+    nothing = torch.zeros(1, 1, *size, dtype=torch.bool, device=x.device)
     at_once = batch or chunk_size(x)
-    found = model.scores(occluded, rows, settled, at_once).reshape(len(x), count)
-    seen = depends(score.value, found, pictures_beside(model, settled, at_once, pair))
-    drops = (drop(score.value[:, None], found) * seen[:, None]).reshape(len(x), len(down), len(across))
+    whole = copies(model, settled, lambda rows: covered(nothing.expand(len(rows), -1, -1, -1), rows))
+    reference = Reference.of(model, output, score.value, at_once, whole)
+    drops = reference.drops(rows, model.scores(occluded, rows, settled, at_once))
+    drops = drops.reshape(len(x), len(down), len(across))
     down, across = down.to(drops), across.to(drops)
     values = down.T @ drops @ across / torch.outer(down.sum(0), across.sum(0))
     return Answer(values[:, None], score, notes=notes(baseline, settled, settled))

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from whence.errors import OptionError
-from whence.methods.dependence import depends, pictures_beside
 from whence.methods.masked import base_picture, blended, by_probability, notes
 from whence.methods.numbers import at_least
+from whence.methods.reference import Reference, copies
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
 from whence.registry import method
@@ -122,7 +122,12 @@ def rise(
     base, size = base_picture(model, x, baseline, seed), batch or chunk_size(x)
     grids = MaskGrids.draw(samples, grid, keep, (x.shape[2], x.shape[3]), seed)
     zeros = whole.new_zeros(len(x), *x.shape[2:])
-    sums, every = _Sums(zeros, zeros.clone()), []
+
+    def unmasked(rows: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        return blended(x[rows], base[rows], x.new_ones(len(rows), 1, *x.shape[2:]))
+
+    sums, changes = _Sums(zeros, zeros.clone()), zeros.new_zeros(len(x), dtype=torch.bool)
+    reference = Reference.of(model, output, whole, size, copies(model, measured, unmasked))
     for numbers in torch.split(torch.arange(samples), size):
         masks = grids.masks(numbers, x)
         rows = torch.arange(len(x)).repeat(len(masks))
@@ -130,17 +135,12 @@ def rise(
         def masked(at: Int[Tensor, " n"], masks: Tensor = masks, rows: Tensor = rows) -> Float[Tensor, "n c h w"]:
             return blended(x[rows[at]], base[rows[at]], masks[at // len(x), None])
 
-        every.append(model.scores(masked, rows, measured, size).reshape(-1, len(x)))
-        sums.add(every[-1], masks)
-
-    def pair(row: int, number: int) -> Float[Tensor, "2 c h w"]:
-        mask = grids.masks(torch.tensor([number]), x)[:, None]
-        return torch.cat((x[row, None], blended(x[row, None], base[row, None], mask)))
-
-    told = depends(whole, torch.cat(every).T, pictures_beside(model, measured, size, pair))
-    values = sums.scored / (samples * keep) * told[:, None, None]
-    noise = sums.noise(samples) * told
+        scores = model.scores(masked, rows, measured, size)
+        sums.add(scores.reshape(-1, len(x)), masks)
+        changes |= reference.drops(rows, scores).reshape(-1, len(x)).any(0)
+    values = sums.scored / (samples * keep) * changes[:, None, None]
+    noise = sums.noise(samples) * changes
     said = zip(notes(baseline, settled, measured), noise.tolist(), strict=True)
     noisy = "the map is mostly noise of its masks (residual {:.2f}): take more than samples={}"
-    sentences = tuple((*own, noisy.format(share, samples)) if share > _MOSTLY_NOISE else own for own, share in said)
-    return Answer(values[:, None], score, residual=noise, notes=sentences)
+    told = tuple((*own, noisy.format(share, samples)) if share > _MOSTLY_NOISE else own for own, share in said)
+    return Answer(values[:, None], score, residual=noise, notes=told)

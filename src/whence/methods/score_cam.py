@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -9,9 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from whence.methods.dependence import depends, pictures_beside
 from whence.methods.masked import Masks, base_picture, blended, by_probability, notes
 from whence.methods.numbers import at_least
+from whence.methods.reference import Reference, copies
 from whence.methods.weighed import channels, summed
 from whence.models.session import Session, chunk_size
 from whence.models.targets import TargetSpec
@@ -30,17 +31,18 @@ def _seen_through(
     a: Float[Tensor, "b k h w"],
     mask: Callable[[Float[Tensor, "n h w"]], Float[Tensor, "n 1 H W"]],
     confidence: Callable[[Int[Tensor, " n"], Masks], Float[Tensor, " n"]],
-) -> tuple[Bool[Tensor, "b k"], Float[Tensor, "b k"]]:
-    """Return which channels are not constant, and the scores of the pictures seen through those.
+    reference: Reference,
+) -> tuple[Bool[Tensor, "b k"], Float[Tensor, "b k"], Bool[Tensor, " b"]]:
+    """Return which channels are not constant, the scores of the pictures seen through those, and whose change.
 
     A constant channel shows nothing of the picture: no pass is needed to know what it gains.
     """
     live = a.amax((2, 3)) > a.amin((2, 3))
     rows, channels = live.cpu().nonzero(as_tuple=True)
     found = confidence(rows, lambda numbers: mask(a[rows[numbers], channels[numbers]]))
-    scores = found.new_zeros(a.shape[:2])
-    scores[rows, channels] = found
-    return live, scores
+    scores, drops = found.new_zeros(a.shape[:2]), found.new_zeros(a.shape[:2])
+    scores[rows, channels], drops[rows, channels] = found, reference.drops(rows, found)
+    return live, scores, drops.any(1)
 
 
 @method(
@@ -86,31 +88,27 @@ def score_cam(
 
     at_once = batch or chunk_size(x)
 
-    def mask(maps: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:
-        return _mask(maps, size, corners=variant == "logit")
+    def seen(rows: Int[Tensor, " n"], masks: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n c h w"]:
+        return blended(x[rows], base[rows], masks)  # X o H
 
     def confidence(rows: Int[Tensor, " n"], masks: Masks) -> Float[Tensor, " n"]:
         def masked(numbers: Int[Tensor, " m"]) -> Float[Tensor, "m c h w"]:
-            return blended(x[rows[numbers]], base[rows[numbers]], masks(numbers))  # X o H
+            return seen(rows[numbers], masks(numbers))
 
         return model.scores(masked, rows, measured, at_once) if len(rows) else base.new_zeros(0)
 
+    def compared_with(rows: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        return seen(rows, x.new_full((len(rows), 1, *size), 1.0 if variant == "official" else 0.0))
+
     maps = {name: model.layout(name, a, x).to_maps(a.detach()) for name, a in recording.activations.items()}
     model.expect(sum(len(a) * a.shape[1] for a in maps.values()))
-    # The base picture, or the whole one, run as those seen through channels are: rounding is no change.
-    beside = x if variant == "official" else base
-    compared = model.scores(lambda numbers: beside[numbers], torch.arange(len(x)), measured, at_once)
+    compared = model.scores(compared_with, torch.arange(len(x)), measured, at_once)
+    reference = Reference.of(model, recording.output, compared, at_once, copies(model, measured, compared_with))
+    mask = partial(_mask, size=size, corners=variant == "logit")
     terms: dict[str, tuple[Tensor, Tensor]] = {}
     for name, a in maps.items():
-        live, scores = _seen_through(a, mask, confidence)
+        live, scores, changes = _seen_through(a, mask, confidence, reference)
         weights = scores * live if variant == "official" else ((scores - compared[:, None]) * live).softmax(1)
-
-        def pair(row: int, channel: int, a: Tensor = a) -> Float[Tensor, "2 c h w"]:
-            through = blended(x[row, None], base[row, None], mask(a[row, channel, None]))
-            return torch.cat((beside[row, None], through))
-
         # A score that is the same whatever is seen speaks for no channel.
-        seen = torch.where(live, scores, compared[:, None])
-        told = depends(compared, seen, pictures_beside(model, measured, at_once, pair))
-        terms[name] = weights * told[:, None], a
+        terms[name] = weights * changes[:, None], a
     return replace(summed(score, terms, relu=relu), notes=notes(baseline, settled, measured))
