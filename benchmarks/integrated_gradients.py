@@ -12,7 +12,7 @@ from whence.pictures.read import read
 PHOTOS = ("african_elephant", "espresso", "goldfinch", "harvestman")
 # Captum's 50 steps at each of these sizes; its best is what counts.
 INTERNAL_BATCHES = (4, 8, 16, 1)
-LIMIT = "twice as fast as captum's 50 steps at its best, with no larger error"
+LIMIT = "twice as fast as captum's 50 steps at its best, with no larger error on the mean of many photos"
 REFERENCE = {"rule": "midpoint", "steps": 729, "tol": None}
 
 

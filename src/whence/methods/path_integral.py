@@ -126,7 +126,8 @@ class PathIntegral:
     ) -> None:
         """Add gradient times step at some of the grid's nodes, for some pictures, to ``total``."""
         every = torch.cartesian_prod(rows, torch.arange(len(self.shares)), nodes)
-        parts = torch.tensor_split(every, -(-len(every) // chunk_size(self.x)))
+        # Parts as near to the best size as they can be: 13 points in 7 and 6 take less time than in 5, 4 and 4.
+        parts = torch.tensor_split(every, max(1, round(len(every) / chunk_size(self.x))))
         for row, which, node in (numbers.unbind(1) for numbers in parts):
             x, baseline = self.x[row], self.baselines[which * len(self.x) + row]
             alpha, low, high = (
