@@ -52,7 +52,7 @@ class Reference:
         """Return by how much the scores of one call of ``Session.scores`` fall below the pictures' own.
 
         Where all of a picture's may be rounding, each is held against the picture itself at the same place of a
-        batch of the same size. What is left of rounding is 0.
+        batch of the same size, which takes a batch or two more than planned. What is left of rounding is 0.
         """
         drops = self.score[rows] - scores
         full = len(rows) // self.batch * self.batch
