@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from small_nets import drawn, pictures
+from small_nets import Lambda, drawn, pictures
 from whence.attribution import NO_EVIDENCE, attribute
 from whence.methods import ablation_cam
 from whence.models import session
@@ -60,6 +60,19 @@ def test_what_only_batches_of_other_sizes_change_is_no_evidence(
     assert all(silent(found))
     assert all(silent(sure))
     assert found.passes.forward + found.passes.partial > sure.passes.forward + sure.passes.partial
+
+
+@changing
+def test_a_model_in_half_precision_rounds_more(method: str, options: dict[str, object]) -> None:
+    net = drawn(Nearly(0.0, 1e-2), shape=(3, 16, 16)).bfloat16()
+    assert all(silent(explained(method, net, pictures(2, size=16).bfloat16(), **options)))
+
+
+@changing
+def test_an_output_may_have_other_rows_than_the_batch(method: str, options: dict[str, object]) -> None:
+    net = drawn(Lambda(lambda net, x: net.conv(x).mean((2, 3)).repeat(2, 1), conv=nn.Conv2d(3, 8, 3)))
+    found = attribute(Classifier(net), pictures(3), method, target=lambda output: output.chunk(2)[0][:, 1], **options)
+    assert not any(silent(found))
 
 
 @changing

@@ -16,7 +16,7 @@ from whence.models.targets import TargetSpec
 
 # Batches of 1 and of 6 round a deep net's outputs 0 to 200 eps apart, 3,000 seen once; the scores of random
 # EfficientNets really change by 130 to 580. At one place in batches of one size the same picture gives the same bits.
-_DOUBTED = 8192 * torch.finfo(torch.float32).eps
+_DOUBTED = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,11 @@ class Reference:
         scale = score.abs()
         # A score may be a small difference of large numbers, and rounded as they are.
         with suppress(ModelError):
-            scale = torch.maximum(scale, model.logits(output).detach().abs().amax(1).to(scale))
-        return cls(score, _DOUBTED * scale, batch, run)
+            logits = model.logits(output).detach()
+            scale = torch.maximum(scale, logits.abs().amax(1).to(scale)) if len(logits) == len(scale) else scale
+        # What rounds is at least as coarse as float32: a model may compute in less than it takes and returns.
+        types = (torch.float32, model.classifier.like.dtype, getattr(torch, model.runner.precision))
+        return cls(score, _DOUBTED * max(torch.finfo(dtype).eps for dtype in types) * scale, batch, run)
 
     def drops(self, rows: Int[Tensor, " n"], scores: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Return by how much the scores of one call of ``Session.scores`` fall below the pictures' own.
