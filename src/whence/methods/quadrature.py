@@ -32,8 +32,8 @@ class Quadrature:
 def quadrature(rule: Rule, n: int) -> Quadrature:
     """Return the rule with n points, in float64.
 
-    ``graded`` is the midpoint rule in u, where alpha = (6^u - 1) / 5: pieces grow along the path, to six times the
-    first one's length.
+    ``graded`` is the midpoint rule in u, where alpha = (6^u - 1) / 5: each piece is longer than the one before it by
+    the same factor, and the last about six times as long as the first.
     The weights of ``trapezoid`` are 1 / (n - 1), and half of that at both ends.
 
     Raises

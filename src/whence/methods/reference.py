@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from whence.errors import ModelError
-from whence.methods.numbers import rounding
+from whence.methods.numbers import drop
 from whence.models.session import Session
 from whence.models.targets import TargetSpec
 
@@ -57,16 +57,16 @@ class Reference:
         Where all of a picture's may be rounding, each is held against the picture itself at the same place of a
         batch of the same size, which takes a batch or two more than planned. What is left of rounding is 0.
         """
-        drops = self.score[rows] - scores
+        own = self.score[rows]
         full = len(rows) // self.batch * self.batch
         for row in set(rows.tolist()):
             (mine,) = (rows == row).nonzero(as_tuple=True)
-            if 0 < drops[mine].abs().max() <= self.doubted[row]:
+            if 0 < (own[mine] - scores[mine]).abs().max() <= self.doubted[row]:
                 sizes = torch.where(mine < full, self.batch, len(rows) - full)
                 for size in set(sizes.tolist()):
                     here = mine[sizes == size]
-                    drops[here] = self._placed(row, size)[here % self.batch] - scores[here]
-        return torch.where(drops.abs() > rounding(self.score[rows]), drops, 0)
+                    own[here] = self._placed(row, size)[here % self.batch]
+        return drop(own, scores)
 
     def _placed(self, row: int, size: int) -> Float[Tensor, " n"]:
         if (row, size) not in self._again:
